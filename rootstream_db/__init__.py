@@ -1,0 +1,1 @@
+"""RootStream DB: the data layer of a live-streaming platform."""

@@ -1,0 +1,62 @@
+"""What is stored: every table as a typed class."""
+
+from __future__ import annotations
+
+from rootstream_db.models.base import Base
+from rootstream_db.models.billing import BillingAccount, BillingStatus, UsageKind, UsageLog
+from rootstream_db.models.events import (
+    EventCommit,
+    EventLog,
+    EventLogHead,
+    EventStream,
+    ProjectionCheckpoint,
+    Snapshot,
+)
+from rootstream_db.models.recordings import Recording, RecordingStatus
+from rootstream_db.models.sessions import UserSession
+from rootstream_db.models.stream_sessions import (
+    CounterFlush,
+    EndReason,
+    StreamSession,
+    ViewerSession,
+)
+from rootstream_db.models.streams import (
+    RecordPolicy,
+    Stream,
+    StreamKey,
+    StreamLive,
+    StreamTotals,
+    Visibility,
+)
+from rootstream_db.models.users import LoginThrottle, TokenPurpose, User, UserToken
+
+__all__ = [
+    "Base",
+    "BillingAccount",
+    "BillingStatus",
+    "CounterFlush",
+    "EndReason",
+    "EventCommit",
+    "EventLog",
+    "EventLogHead",
+    "EventStream",
+    "LoginThrottle",
+    "ProjectionCheckpoint",
+    "RecordPolicy",
+    "Recording",
+    "RecordingStatus",
+    "Snapshot",
+    "Stream",
+    "StreamKey",
+    "StreamLive",
+    "StreamSession",
+    "StreamTotals",
+    "TokenPurpose",
+    "UsageKind",
+    "UsageLog",
+    "User",
+    "UserSession",
+    "UserToken",
+    "ViewerSession",
+    "Visibility",
+]

@@ -1,0 +1,1 @@
+"""How it is found: the only home of queries, one repository a table."""

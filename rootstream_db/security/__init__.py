@@ -1,0 +1,1 @@
+"""Pure cryptography: passwords and tokens; values in, values out."""

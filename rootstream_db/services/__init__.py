@@ -1,0 +1,1 @@
+"""What is done: the work of the data layer, one capability a module or package."""
