@@ -1,0 +1,127 @@
+"""Server processes: start one detached, recognise it by its command line, stop it for certain."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rootstream_db.errors import EmbeddedServerError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from rootstream_db.embedded.run_as import RunAs
+
+POLL_SECONDS = 0.01
+_QUIT_SECONDS = 10.0
+_PROC = Path("/proc/self/cmdline")
+
+
+class Deadline:
+    """A moment on the monotonic clock after which waiting is given up."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+        self._end = time.monotonic() + seconds
+
+    def passed(self) -> bool:
+        """Return whether the time is up."""
+        return time.monotonic() >= self._end
+
+    def wait(self, condition: Callable[[], bool]) -> bool:
+        """Poll until ``condition`` holds (True) or the time is up (False)."""
+        while not condition():
+            if self.passed():
+                return False
+            time.sleep(POLL_SECONDS)
+        return True
+
+
+def spawn(
+    command: Sequence[str], *, log: int, run_as: RunAs, config: str | None = None
+) -> subprocess.Popen[bytes]:
+    """Start a server in a session of its own, so that Ctrl-C in a terminal does not reach it.
+
+    Args:
+        command: program and arguments; secrets never belong here.
+        log: file descriptor that takes standard output and error.
+        run_as: the account it runs as.
+        config: text given on standard input, the way secrets travel.
+    """
+    process = subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL if config is None else subprocess.PIPE,
+        stdout=log,
+        stderr=log,
+        start_new_session=True,
+        **run_as.popen_options(),
+    )
+    if process.stdin is not None and config is not None:
+        # A server that died at once is found, with its reason, by whoever waits for it.
+        with suppress(BrokenPipeError), process.stdin as pipe:
+            pipe.write(config.encode("utf-8", "surrogateescape"))
+    return process
+
+
+def is_server(pid: int, mark: str) -> bool:
+    """Return whether ``pid`` is alive and has ``mark`` among its arguments.
+
+    The check is what makes a pid from a file safe to use: after a crash or a restart of the
+    machine the number may belong to anything.
+    """
+    if not _PROC.exists():
+        return mark in _command_line_by_ps(pid)
+    try:
+        arguments = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+    except OSError:
+        return False
+    return os.fsencode(mark) in arguments
+
+
+def terminate(pid: int, mark: str, *, seconds: float) -> None:
+    """Stop the server ``pid``: SIGINT, and SIGQUIT when it has not gone within ``seconds``.
+
+    Raises:
+        EmbeddedServerError: it is still there after both.
+    """
+    for number, patience in ((signal.SIGINT, seconds), (signal.SIGQUIT, _QUIT_SECONDS)):
+        if not is_server(pid, mark):
+            return
+        with suppress(ProcessLookupError):
+            os.kill(pid, number)
+        if Deadline(patience).wait(lambda: not is_server(pid, mark)):
+            return
+    msg = f"server process {pid} does not stop"
+    raise EmbeddedServerError(msg, pid=pid)
+
+
+def reap(process: subprocess.Popen[bytes] | None) -> None:
+    """Collect a child that has ended or is about to, so that it leaves no zombie."""
+    if process is not None:
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(_QUIT_SECONDS)
+
+
+def disown(process: subprocess.Popen[bytes] | None) -> None:
+    """Let a child outlive this handle on purpose.
+
+    Popen warns about every child still running when it is collected; a server in use by others
+    or in shared mode is meant to be. Telling it the child is done is the only way to say so.
+    """
+    if process is not None and process.poll() is None:
+        process.returncode = 0
+
+
+def _command_line_by_ps(pid: int) -> str:
+    shown = subprocess.run(
+        ["ps", "-ww", "-p", str(pid), "-o", "args="],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        check=False,
+    )
+    return os.fsdecode(shown.stdout)
