@@ -19,7 +19,7 @@ from rootstream_db.security.common_passwords import is_common
         "abababababab",
         "123456789012",
         "qwertyuiopasdf",
-        "lkjhgfedcba",
+        "lkjhgfdsapoiu",
         "",
         "            ",
     ],
