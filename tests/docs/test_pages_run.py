@@ -1,0 +1,66 @@
+"""Every Python block of the README and of the pages under docs/ is executed.
+
+The blocks of one page make one program, run in an empty folder, as a reader would type them.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+FENCE = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+LINK = re.compile(r"\]\((?!\w+:)([^)#\s]+)(?:#[^)]*)?\)")
+PAGES = [CHECKOUT / "README.md", *sorted((CHECKOUT / "docs").rglob("*.md"))]
+PROGRAMS = {
+    str(page.relative_to(CHECKOUT)): "\n".join(blocks)
+    for page in PAGES
+    if (blocks := FENCE.findall(page.read_text(encoding="utf-8")))
+}
+EXAMPLES = sorted((CHECKOUT / "docs" / "examples").glob("*.py"))
+
+
+def _run(program: list[str], folder: Path) -> None:
+    inherited = {key: os.environ[key] for key in os.environ if not key.startswith("ROOTSTREAM_")}
+    result = subprocess.run(
+        [sys.executable, *program],
+        cwd=folder,
+        env={**inherited, "PYTHONPATH": str(CHECKOUT)},
+        capture_output=True,
+        text=True,
+        timeout=110,
+        check=False,
+    )
+
+    assert 0 == result.returncode, result.stdout[-2000:] + result.stderr[-4000:]
+
+
+@pytest.mark.docs
+@pytest.mark.parametrize("page", PROGRAMS)
+def test_the_code_of_a_page_runs(page: str, tmp_path: Path):
+    _run(["-c", PROGRAMS[page]], tmp_path)
+
+
+@pytest.mark.docs
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: example.name)
+def test_an_example_runs(example: Path, tmp_path: Path):
+    _run([str(example)], tmp_path)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(CHECKOUT)))
+def test_the_links_of_a_page_lead_somewhere(page: Path):
+    targets = LINK.findall(page.read_text(encoding="utf-8"))
+
+    assert [] == [target for target in targets if not (page.parent / target).exists()]
+
+
+def test_the_readme_is_short_and_has_an_example():
+    lines = (CHECKOUT / "README.md").read_text(encoding="utf-8").splitlines()
+
+    assert 120 >= len(lines)
+    assert "README.md" in PROGRAMS
