@@ -23,11 +23,11 @@ TOP_LEVEL = {
     "scripts",
     "tests",
 }
-# Written in pieces, so that this file does not contain what it looks for.
+# Character classes keep this file from containing what it looks for.
 TRACES = {
-    "a path of one machine": re.compile(r"(?<![\w.~-])/(?:wo" r"rk|tmp/w|root/\.\w+|home/\w+)/"),
-    "the host of a package registry": re.compile(r"(?:pypi|pythonho" r"sted|npmjs)\.(?:org|com)"),
-    "a private key": re.compile(r"-----BEGIN [A-Z ]*PRIV" r"ATE KEY-----"),
+    "a path of one machine": re.compile(r"(?<![\w.~-])[/](?:work|tmp/w|root/\.\w+|home/\w+)/"),
+    "the host of a package registry": re.compile(r"(?:pypi|pythonhosted|npmjs)[.](?:org|com)"),
+    "a private key": re.compile(r"-{5}BEGIN [A-Z ]*PRIVATE KEY-{5}"),
 }
 TEXT = {
     ".py",
@@ -77,16 +77,18 @@ def test_no_tracked_file_contains(trace: str, tracked: list[str]):
 
 
 @pytest.mark.parametrize(
-    ("trace", "line"),
+    ("trace", "pieces"),
     [
-        ("a path of one machine", "see /work/notes.txt"),
-        ("a path of one machine", "cd /home/alice/rootstream"),
-        ("the host of a package registry", "--index-url=pypi.org/simple"),
-        ("a private key", "-----BEGIN EC PRIVATE KEY-----"),
+        ("a path of one machine", ("see ", "work", "notes.txt")),
+        ("a path of one machine", ("cd ", "home", "alice", "rootstream")),
+        ("the host of a package registry", ("--index-url=pypi", "org/simple")),
+        ("a private key", ("-----BEGIN EC PRIV", "ATE KEY-----")),
     ],
 )
-def test_a_trace_is_recognised(trace: str, line: str):
-    assert TRACES[trace].search(line)
+def test_a_trace_is_recognised(trace: str, pieces: tuple[str, ...]):
+    joint = {"a path of one machine": "/", "a private key": ""}.get(trace, ".")
+
+    assert TRACES[trace].search(joint.join(pieces))
 
 
 def test_folders_that_must_not_be_packages_are_none(tracked: list[str]):

@@ -112,7 +112,17 @@ PERMITTED = [
     ),
     (rules.annotations_are_not_evaluated, SERVICE, '"""Only a docstring."""'),
     (rules.exceptions_to_checks_have_reasons, SERVICE, "x = 1  # noqa: E501  # a long address"),
-    (rules.tests_poll_instead_of_sleeping, "tests/fixtures/polling.py", "time.sleep(0.01)"),
+    (rules.exceptions_to_checks_have_reasons, SERVICE, "# A long address.\nx = 1  # noqa: E501"),
+    (
+        rules.tests_poll_instead_of_sleeping,
+        "tests/unit/test_x.py",
+        "while not ready():\n    time.sleep(0.01)",
+    ),
+    (
+        rules.tests_poll_instead_of_sleeping,
+        "tests/unit/test_x.py",
+        "time.sleep(0.05)  # the work that is protected",
+    ),
 ]
 
 
