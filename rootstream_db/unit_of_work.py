@@ -1,0 +1,251 @@
+"""One transaction and what belongs to it: repositories, one instant, what follows the commit."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Final
+
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import Session
+
+from rootstream_db.clock import Clock
+
+if TYPE_CHECKING:
+    from rootstream_db.repositories.billing import BillingAccountRepository, UsageLogRepository
+    from rootstream_db.repositories.counter_flushes import CounterFlushRepository
+    from rootstream_db.repositories.events import EventRepository
+    from rootstream_db.repositories.recordings import RecordingRepository
+    from rootstream_db.repositories.sessions import SessionRepository
+    from rootstream_db.repositories.stream_sessions import StreamSessionRepository
+    from rootstream_db.repositories.streams import (
+        StreamKeyRepository,
+        StreamLiveRepository,
+        StreamRepository,
+        StreamTotalsRepository,
+    )
+    from rootstream_db.repositories.users import (
+        LoginThrottleRepository,
+        UserRepository,
+        UserTokenRepository,
+    )
+    from rootstream_db.repositories.viewer_sessions import ViewerSessionRepository
+
+_logger: Final = logging.getLogger(__name__)
+_Translate = Callable[[SQLAlchemyError], Exception]
+
+
+@dataclass(frozen=True)
+class _Action:
+    call: Callable[[], object]
+    name: str
+    key: Hashable
+
+
+class UnitOfWork:
+    """What a ``with database.transaction() as work`` block works with; made by ``Database`` only.
+
+    Attributes:
+        session: the SQLAlchemy session; repositories and services use it.
+        now: the instant of this unit; everything written in it carries the same time.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        *,
+        clock: Clock,
+        translate: _Translate | None = None,
+    ) -> None:
+        self.session = session
+        self.now: datetime = clock()
+        self._translate = translate
+        self._before: list[_Action] = []
+        self._after: list[_Action] = []
+        self._pending: dict[str, list[Any]] = {}
+
+    def before_commit(self, action: Callable[[], object], *, key: Hashable = None) -> None:
+        """Run ``action`` last inside the transaction, once for each ``key``.
+
+        Actions run in the order they came; one may add another. Without a key the action itself is
+        the key: the same function or bound method given twice runs once.
+        """
+        key = action if key is None else key
+        if all(known.key != key for known in self._before):
+            self._before.append(_Action(action, "", key))
+
+    def after_commit(self, action: Callable[[], object], *, name: str = "") -> None:
+        """Run ``action`` once the transaction is committed; drop it if it is rolled back.
+
+        A failing action is logged and counted, never raised: what must not be lost is written in
+        the transaction. ``name`` is what the log calls it.
+        """
+        label = name or getattr(action, "__qualname__", repr(action))
+        self._after.append(_Action(action, label, None))
+
+    def pending(self, kind: str) -> list[Any]:
+        """Return this unit's list of that kind, for what a before-commit action will write.
+
+        Entries made inside a savepoint leave the list when the savepoint is rolled back.
+        """
+        return self._pending.setdefault(kind, [])
+
+    @contextmanager
+    def savepoint(self) -> Iterator[None]:
+        """Undo only this block if it fails: its writes, its actions and its pending entries.
+
+        Errors of the database leave the block translated, so that
+        ``try: with work.savepoint(): ... except ConflictError: ...`` goes on with the unit.
+        """
+        marks = self._marks()
+        try:
+            with self.session.begin_nested():
+                yield
+        except BaseException as error:
+            self._return_to(marks)
+            if self._translate is not None and isinstance(error, SQLAlchemyError):
+                better = self._translate(error)
+                if better is not error:
+                    raise better from error
+            raise
+
+    def prepare_commit(self) -> None:
+        """Write what is pending and run the before-commit actions; ``Database`` calls this."""
+        self.session.flush()
+        position = 0
+        while position < len(self._before):
+            self._before[position].call()
+            position += 1
+        self.session.flush()
+
+    def committed(self) -> int:
+        """Run the after-commit actions and return how many failed; ``Database`` calls this."""
+        failures = 0
+        actions, self._after = self._after, []
+        for action in actions:
+            try:
+                action.call()
+            except Exception:
+                failures += 1
+                _logger.exception("after-commit action %s failed", action.name)
+        return failures
+
+    def _marks(self) -> tuple[int, int, dict[str, int]]:
+        pending = {kind: len(entries) for kind, entries in self._pending.items()}
+        return len(self._before), len(self._after), pending
+
+    def _return_to(self, marks: tuple[int, int, dict[str, int]]) -> None:
+        before, after, pending = marks
+        del self._before[before:]
+        del self._after[after:]
+        for kind, entries in self._pending.items():
+            del entries[pending.get(kind, 0) :]
+
+    @cached_property
+    def users(self) -> UserRepository:
+        """Accounts."""
+        from rootstream_db.repositories.users import UserRepository
+
+        return UserRepository(self.session)
+
+    @cached_property
+    def user_tokens(self) -> UserTokenRepository:
+        """One-time tokens of accounts."""
+        from rootstream_db.repositories.users import UserTokenRepository
+
+        return UserTokenRepository(self.session)
+
+    @cached_property
+    def login_throttle(self) -> LoginThrottleRepository:
+        """Failed logins."""
+        from rootstream_db.repositories.users import LoginThrottleRepository
+
+        return LoginThrottleRepository(self.session)
+
+    @cached_property
+    def sessions(self) -> SessionRepository:
+        """Login sessions."""
+        from rootstream_db.repositories.sessions import SessionRepository
+
+        return SessionRepository(self.session)
+
+    @cached_property
+    def streams(self) -> StreamRepository:
+        """Streams: their configuration."""
+        from rootstream_db.repositories.streams import StreamRepository
+
+        return StreamRepository(self.session)
+
+    @cached_property
+    def stream_keys(self) -> StreamKeyRepository:
+        """Keys that may publish to a stream."""
+        from rootstream_db.repositories.streams import StreamKeyRepository
+
+        return StreamKeyRepository(self.session)
+
+    @cached_property
+    def stream_live(self) -> StreamLiveRepository:
+        """Live leases."""
+        from rootstream_db.repositories.streams import StreamLiveRepository
+
+        return StreamLiveRepository(self.session)
+
+    @cached_property
+    def stream_totals(self) -> StreamTotalsRepository:
+        """Lifetime totals of streams."""
+        from rootstream_db.repositories.streams import StreamTotalsRepository
+
+        return StreamTotalsRepository(self.session)
+
+    @cached_property
+    def stream_sessions(self) -> StreamSessionRepository:
+        """Broadcasts: one row from going live to the end."""
+        from rootstream_db.repositories.stream_sessions import StreamSessionRepository
+
+        return StreamSessionRepository(self.session)
+
+    @cached_property
+    def viewer_sessions(self) -> ViewerSessionRepository:
+        """Who watched what, and for how long."""
+        from rootstream_db.repositories.viewer_sessions import ViewerSessionRepository
+
+        return ViewerSessionRepository(self.session)
+
+    @cached_property
+    def recordings(self) -> RecordingRepository:
+        """Files of recorded broadcasts."""
+        from rootstream_db.repositories.recordings import RecordingRepository
+
+        return RecordingRepository(self.session)
+
+    @cached_property
+    def billing_accounts(self) -> BillingAccountRepository:
+        """Who pays."""
+        from rootstream_db.repositories.billing import BillingAccountRepository
+
+        return BillingAccountRepository(self.session)
+
+    @cached_property
+    def usage_logs(self) -> UsageLogRepository:
+        """Metered usage."""
+        from rootstream_db.repositories.billing import UsageLogRepository
+
+        return UsageLogRepository(self.session)
+
+    @cached_property
+    def events(self) -> EventRepository:
+        """The event log."""
+        from rootstream_db.repositories.events import EventRepository
+
+        return EventRepository(self.session)
+
+    @cached_property
+    def counter_flushes(self) -> CounterFlushRepository:
+        """Flushes of counters that were already counted."""
+        from rootstream_db.repositories.counter_flushes import CounterFlushRepository
+
+        return CounterFlushRepository(self.session)
