@@ -1,0 +1,127 @@
+"""Everything a password opens or replaces: login, change, reset, and what ends with the old one."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rootstream_db.errors import InvalidCredentialsError, ValidationError
+from rootstream_db.models.users import TokenPurpose, User
+from rootstream_db.security.passwords import PasswordHasher
+from rootstream_db.services.account_journal import AccountJournal
+from rootstream_db.services.account_rules import check_password, normal_login
+from rootstream_db.services.account_tokens import OneTimeTokens
+from rootstream_db.services.login_throttle import LoginLockout
+
+if TYPE_CHECKING:
+    from rootstream_db.settings import AccountSettings
+    from rootstream_db.unit_of_work import UnitOfWork
+
+
+class AccountPasswords:
+    """Verifies and replaces passwords.
+
+    Three laws hold here. A guess is counted before it is looked at. Nothing is locked while a
+    password is hashed. What was verified is compared again when the result is written, so that a
+    login or change that started before another change cannot succeed after it.
+    """
+
+    def __init__(
+        self,
+        settings: AccountSettings,
+        *,
+        hasher: PasswordHasher,
+        lockout: LoginLockout,
+        tokens: OneTimeTokens,
+        journal: AccountJournal,
+    ) -> None:
+        self._settings = settings
+        self._hasher = hasher
+        self._lockout = lockout
+        self._tokens = tokens
+        self._journal = journal
+
+    def hashed(self, password: str, *, username: str, email: str) -> str:
+        """Return the hash of a password that may be set."""
+        check_password(
+            password,
+            username=username,
+            email=email,
+            min_length=self._settings.min_password_length,
+            max_length=self._settings.max_password_length,
+        )
+        return self._hasher.hash(password)
+
+    def authenticate(
+        self, work: UnitOfWork, login: str, password: str, *, ip_address: str | None
+    ) -> User:
+        """Return the active account with that login and password, its login recorded."""
+        name = normal_login(login)
+        # What nobody can have registered needs no look-up; its length or form is no secret.
+        if name is None or len(password) > self._settings.max_password_length:
+            raise _refused()
+        self._lockout.reserve(name)
+        user = work.users.get_by_login(name)
+        matches = self._hasher.verify(user.password_hash if user else None, password)
+        if user is None or not matches or not user.is_active:
+            raise _refused()
+        return self._admit(work, user, password, ip_address=ip_address)
+
+    def change(self, work: UnitOfWork, user_id: int, *, current: str, new: str) -> User:
+        """Replace a password its owner knows."""
+        account = work.users.get_one(user_id)
+        verified = account.password_hash
+        if current == new:
+            raise ValidationError("the new password is the old one", field="password")
+        self._lockout.reserve(account.username.lower())
+        if not (self._hasher.verify(verified, current) and account.is_active):
+            raise InvalidCredentialsError("the current password is wrong")
+        new_hash = self.hashed(new, username=account.username, email=account.email)
+        account = work.users.lock(user_id)
+        if account.password_hash != verified:
+            raise InvalidCredentialsError("the password was changed by somebody else meanwhile")
+        return self._replace(work, account, new_hash, event="PasswordChanged")
+
+    def reset(self, work: UnitOfWork, token: str, new: str) -> User:
+        """Replace a password on the strength of a token."""
+        found = self._tokens.find(work, token, TokenPurpose.RESET_PASSWORD)
+        account = work.users.get_one(found.user_id)
+        new_hash = self.hashed(new, username=account.username, email=account.email)
+        account = work.users.lock(found.user_id)
+        self._tokens.redeem(work, token, TokenPurpose.RESET_PASSWORD)
+        return self._replace(work, account, new_hash, event="PasswordReset")
+
+    def _admit(
+        self, work: UnitOfWork, user: User, password: str, *, ip_address: str | None
+    ) -> User:
+        verified = user.password_hash
+        rehash = self._hasher.needs_rehash(verified)
+        admitted = work.users.record_login(
+            user.id,
+            verified_hash=verified,
+            password_hash=self._hasher.hash(password) if rehash else verified,
+            now=work.now,
+        )
+        if admitted is None:
+            raise _refused()
+        self._lockout.clear(*_logins(admitted))
+        data = {"ip_address": ip_address, "rehashed": rehash}
+        self._journal.record(work, admitted, "UserLoggedIn", data)
+        return admitted
+
+    def _replace(self, work: UnitOfWork, account: User, new_hash: str, *, event: str) -> User:
+        account.password_hash = new_hash
+        account.password_changed_at = work.now
+        # The account is locked: a login that came first has committed its session by now.
+        revoked = work.sessions.revoke_all(account.id, now=work.now)
+        work.user_tokens.void(account.id, TokenPurpose.RESET_PASSWORD)
+        self._lockout.clear(*_logins(account))
+        self._journal.record(work, account, event, {"sessions_revoked": len(revoked)})
+        return account
+
+
+def _logins(user: User) -> tuple[str, str]:
+    return user.username.lower(), user.email.lower()
+
+
+def _refused() -> InvalidCredentialsError:
+    return InvalidCredentialsError("the login or the password is wrong")

@@ -1,0 +1,245 @@
+"""Accounts: registration, login, passwords, e-mail verification, profile, end."""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import TYPE_CHECKING, Final
+
+from rootstream_db.errors import ConflictError, PermissionDeniedError
+from rootstream_db.models.users import TokenPurpose, User
+from rootstream_db.security.passwords import PasswordHasher
+from rootstream_db.security.tokens import SecretText
+from rootstream_db.services.account_journal import AccountJournal
+from rootstream_db.services.account_passwords import AccountPasswords
+from rootstream_db.services.account_rules import (
+    check_avatar_url,
+    check_display_name,
+    check_email,
+    check_ip_address,
+    check_username,
+)
+from rootstream_db.services.account_tokens import OneTimeTokens
+from rootstream_db.services.login_throttle import LoginLockout
+
+if TYPE_CHECKING:
+    from rootstream_db.cache import RedisCache
+    from rootstream_db.database import Database
+    from rootstream_db.services.event_store import EventStore
+    from rootstream_db.settings import AccountSettings
+    from rootstream_db.unit_of_work import UnitOfWork
+
+
+class Unchanged(Enum):
+    """What ``update_profile`` is given for a field it leaves alone; None empties the field."""
+
+    UNCHANGED = "unchanged"
+
+
+UNCHANGED: Final = Unchanged.UNCHANGED
+
+
+class AccountManager:
+    """Everything that happens to an account; each change is an event in the same transaction.
+
+    Methods take the caller's unit of work and return the account as that unit sees it: an object
+    loaded in an earlier unit is only asked for its id.
+
+    Args:
+        database: where failed logins are counted, in transactions beside the caller's.
+        events: the log that changes are appended to.
+        settings: cost of passwords, lockout, lifetimes of tokens.
+        cache: where profiles are cached, if they are; changed ones are dropped from it.
+        hasher: the password hasher; one of the settings' profile unless given.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        events: EventStore,
+        settings: AccountSettings,
+        *,
+        cache: RedisCache | None = None,
+        hasher: PasswordHasher | None = None,
+    ) -> None:
+        self._settings = settings
+        self._journal = AccountJournal(events, cache)
+        self._tokens = OneTimeTokens(settings)
+        self._passwords = AccountPasswords(
+            settings,
+            hasher=hasher or PasswordHasher(settings.argon2_profile),
+            lockout=LoginLockout(database, settings),
+            tokens=self._tokens,
+            journal=self._journal,
+        )
+
+    def register(
+        self,
+        work: UnitOfWork,
+        *,
+        username: str,
+        email: str,
+        password: str,
+        display_name: str | None = None,
+    ) -> User:
+        """Create an account.
+
+        Raises:
+            ValidationError: a value breaks a rule; its ``field`` says which.
+            ConflictError: the username or the e-mail address is taken, in whatever case.
+        """
+        name, address = check_username(username), check_email(email)
+        user = User(
+            username=name,
+            email=address,
+            display_name=check_display_name(display_name),
+            password_hash=self._passwords.hashed(password, username=name, email=address),
+            password_changed_at=work.now,
+        )
+        try:
+            with work.savepoint():
+                work.users.add(user)
+        except ConflictError as error:
+            raise _taken(error, name) from error
+        data = {"username": name, "public_id": str(user.public_id)}
+        self._journal.record(work, user, "UserRegistered", data)
+        return user
+
+    def authenticate(
+        self, work: UnitOfWork, login: str, password: str, *, ip_address: str | None = None
+    ) -> User:
+        """Return the account with that username or e-mail address, in any case, and password.
+
+        An unknown login, a wrong password and a deactivated account are told apart neither by the
+        error nor by the time it takes, and are locked alike.
+
+        Raises:
+            InvalidCredentialsError: the login or the password is wrong.
+            TooManyAttemptsError: too many attempts on this login; ``retry_after`` says how long.
+            RateLimitedError: the process is checking too many passwords at once.
+        """
+        address = check_ip_address(ip_address)
+        return self._passwords.authenticate(work, login, password, ip_address=address)
+
+    def change_password(self, work: UnitOfWork, user: User, *, current: str, new: str) -> User:
+        """Replace a password its owner knows; all sessions end and reset tokens die.
+
+        Raises:
+            InvalidCredentialsError: ``current`` is wrong, or no longer the password.
+            TooManyAttemptsError: too many attempts, logins included.
+            ValidationError: ``new`` breaks a rule.
+        """
+        return self._passwords.change(work, user.id, current=current, new=new)
+
+    def issue_token(self, work: UnitOfWork, user: User, purpose: TokenPurpose) -> SecretText:
+        """Return a single-use token to be sent to the account's address; earlier ones die.
+
+        Raises:
+            PermissionDeniedError: the account is deactivated.
+        """
+        account = work.users.lock(user.id)
+        if not account.is_active:
+            raise PermissionDeniedError("the account is deactivated: reactivate it first")
+        token = self._tokens.issue(work, account, purpose)
+        self._journal.record(work, account, "TokenIssued", {"purpose": purpose.value})
+        return token
+
+    def verify_email(self, work: UnitOfWork, token: str) -> User:
+        """Redeem a token that proves the e-mail address; a second proof changes nothing.
+
+        Raises:
+            CodeReusedError: the token was used before.
+            InvalidCodeError: the token is wrong or has expired.
+        """
+        found = self._tokens.find(work, token, TokenPurpose.VERIFY_EMAIL)
+        account = work.users.lock(found.user_id)
+        self._tokens.redeem(work, token, TokenPurpose.VERIFY_EMAIL)
+        if not account.is_verified:
+            account.verify(work.now)
+            self._journal.record_profile(work, account, "EmailVerified")
+        return account
+
+    def reset_password(self, work: UnitOfWork, token: str, new_password: str) -> User:
+        """Redeem a token for a new password; lockouts end, all sessions and reset tokens with it.
+
+        Raises:
+            CodeReusedError: the token was used before.
+            InvalidCodeError: the token is wrong or has expired.
+            ValidationError: the password breaks a rule; the token stays good.
+        """
+        return self._passwords.reset(work, token, new_password)
+
+    def update_profile(
+        self,
+        work: UnitOfWork,
+        user: User,
+        *,
+        display_name: str | Unchanged | None = UNCHANGED,
+        avatar_url: str | Unchanged | None = UNCHANGED,
+    ) -> User:
+        """Change what others see of the account; None empties a field.
+
+        Raises:
+            ValidationError: a value breaks a rule; its ``field`` says which.
+        """
+        wanted: dict[str, str | None] = {}
+        if not isinstance(display_name, Unchanged):
+            wanted["display_name"] = check_display_name(display_name)
+        if not isinstance(avatar_url, Unchanged):
+            wanted["avatar_url"] = check_avatar_url(avatar_url)
+        account = work.users.lock(user.id)
+        changed = sorted(field for field in wanted if getattr(account, field) != wanted[field])
+        for field in changed:
+            setattr(account, field, wanted[field])
+        if changed:
+            self._journal.record_profile(work, account, "ProfileUpdated", {"changed": changed})
+        return account
+
+    def deactivate(self, work: UnitOfWork, user: User) -> User:
+        """Close the account without deleting it: no login, session, token or stream key works."""
+        account = work.users.lock(user.id)
+        if account.is_active:
+            account.deactivate(work.now)
+            work.sessions.revoke_all(account.id, now=work.now)
+            work.user_tokens.void(account.id)
+            self._journal.record_profile(work, account, "UserDeactivated")
+        return account
+
+    def reactivate(self, work: UnitOfWork, user: User) -> User:
+        """Open a deactivated account again; its owner logs in anew."""
+        account = work.users.lock(user.id)
+        if not account.is_active:
+            account.reactivate()
+            self._journal.record_profile(work, account, "UserReactivated")
+        return account
+
+    def delete(self, work: UnitOfWork, user: User) -> None:
+        """Delete the account with its sessions, tokens, streams and what hangs on those.
+
+        Billing accounts stay, without their user; so do events.
+        """
+        account = work.users.lock(user.id)
+        self._journal.record_profile(work, account, "UserDeleted", {"username": account.username})
+        work.users.delete(account)
+
+    def delete_expired(self, work: UnitOfWork, *, limit: int = 1000) -> int:
+        """Delete one batch of expired tokens and forgotten lockouts; return how many rows.
+
+        Call it again, in a transaction of its own each time, until it returns 0.
+        """
+        tokens = work.user_tokens.delete_expired(work.now, limit=limit)
+        quiet_since = work.now - self._settings.lockout_window
+        return tokens + work.login_throttle.delete_idle(quiet_since, limit=limit)
+
+
+def _taken(error: ConflictError, username: str) -> ConflictError:
+    field, message = {
+        "uq_users_username_lower": (
+            "username",
+            f"the username {username!r} is taken: choose another one",
+        ),
+        "uq_users_email_lower": (
+            "email",
+            "an account with this e-mail address exists: log in, or reset its password",
+        ),
+    }.get(error.constraint or "", (None, str(error)))
+    return ConflictError(message, constraint=error.constraint, field=field)

@@ -1,0 +1,79 @@
+"""Lockout: how many guesses a login gets, decided before the password is looked at."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import math
+from datetime import timedelta
+from typing import TYPE_CHECKING, Final
+
+from rootstream_db.errors import TooManyAttemptsError
+
+if TYPE_CHECKING:
+    from rootstream_db.database import Database
+    from rootstream_db.settings import AccountSettings
+
+_logger: Final = logging.getLogger(__name__)
+
+
+def lock_duration(failures: int, settings: AccountSettings) -> timedelta | None:
+    """Return how long a login is locked after that many failures in a row, or None.
+
+    The first lock lasts ``lockout_base``; every further failure doubles it up to ``lockout_max``.
+    """
+    if failures < settings.lockout_failures:
+        return None
+    doublings = min(failures - settings.lockout_failures, 64)
+    seconds = settings.lockout_base.total_seconds() * 2.0**doublings
+    return timedelta(seconds=min(seconds, settings.lockout_max.total_seconds()))
+
+
+def login_key(login: str) -> bytes:
+    """Return the digest under which attempts on a login are counted, whether it exists or not.
+
+    What people type into the wrong field, passwords included, never reaches the database.
+    """
+    return hashlib.sha256(login.encode()).digest()
+
+
+class LoginLockout:
+    """Counts attempts in transactions of its own, so that no caller's rollback refunds a guess.
+
+    An attempt is reserved before its password is checked and forgotten when it was right. Counting
+    afterwards would let any number of parallel guesses through before the first one is counted.
+    """
+
+    def __init__(self, database: Database, settings: AccountSettings) -> None:
+        self._database = database
+        self._settings = settings
+
+    def reserve(self, login: str) -> None:
+        """Count one attempt on a login.
+
+        Raises:
+            TooManyAttemptsError: the login is locked; the attempt must not be made.
+        """
+        key = login_key(login)
+        with self._database.independent() as work:
+            window = self._settings.lockout_window
+            failures = work.login_throttle.reserve(key, now=work.now, window=window)
+            if failures is None:
+                # A refused upsert locks the row it met, so it is still there to be read.
+                raise _locked(work.login_throttle.get_one(key).wait(work.now))
+            lock = lock_duration(failures, self._settings)
+            if lock is not None:
+                work.login_throttle.lock(key, work.now + lock)
+                _logger.warning("login %s locked for %s", key.hex()[:8], lock)
+
+    def clear(self, *logins: str) -> None:
+        """Forget the failures of these logins: somebody proved to be their owner."""
+        with self._database.independent() as work:
+            work.login_throttle.clear([login_key(login) for login in logins])
+
+
+def _locked(wait: timedelta) -> TooManyAttemptsError:
+    seconds = wait.total_seconds()
+    return TooManyAttemptsError(
+        f"too many failed logins: try again in {math.ceil(seconds)} s", retry_after=seconds
+    )
