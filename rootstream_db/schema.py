@@ -13,22 +13,30 @@ import re
 import time
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
+import psycopg
 from alembic import command
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from pydantic import SecretStr
 from sqlalchemy import Connection, create_engine, text
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
-from rootstream_db.database.translation import translated
-from rootstream_db.errors import SchemaError, StorageTimeoutError
+from rootstream_db.database.engine import connect_direct
+from rootstream_db.database.translation import translate
+from rootstream_db.errors import ConfigurationError, SchemaError, StorageTimeoutError
 from rootstream_db.models import Base
-from rootstream_db.settings import Settings
+from rootstream_db.settings import DatabaseSettings, Settings
+from rootstream_db.settings.urls import POSTGRES_SCHEMES, parse_url
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+Target: TypeAlias = DatabaseSettings | str
+"""A database to migrate: its settings, or just a URL."""
 
 MIGRATION_LOCK: Final = 0x526F6F74  # "Root": the key of the advisory lock upgraders share
 LOCK_TIMEOUT_MS: Final = 5_000
@@ -59,17 +67,18 @@ def head() -> str:
     return revision
 
 
-def current(url: str) -> str | None:
+def current(database: Target) -> str | None:
     """Return the revision the database is at, or None when it was never migrated.
 
     Raises:
         DatabaseUnavailableError: the server cannot be reached.
+        ConfigurationError: no database is configured, or the server refuses the user.
     """
-    with _connection(url) as connection:
+    with _connection(database) as connection:
         return MigrationContext.configure(connection).get_current_revision()
 
 
-def upgrade(url: str, revision: str = "head") -> str | None:
+def upgrade(database: Target, revision: str = "head") -> str | None:
     """Bring the database to ``revision`` and return the revision reached.
 
     Safe to call from many processes at once: one migrates, the others wait and find nothing to do.
@@ -79,21 +88,21 @@ def upgrade(url: str, revision: str = "head") -> str | None:
         StorageTimeoutError: another upgrader did not finish, or a table stayed locked.
         SchemaError: the database is at a revision this release does not know.
     """
-    _require_known(current(url))
-    with _connection(url) as connection:
+    _require_known(current(database))
+    with _connection(database) as connection:
         settings = config()
         settings.attributes["connection"] = connection
         command.upgrade(settings, revision)
-    return current(url)
+    return current(database)
 
 
-def downgrade(url: str, revision: str) -> str | None:
+def downgrade(database: Target, revision: str) -> str | None:
     """Take the database back to ``revision`` (``base`` drops everything) and return it."""
-    with _connection(url) as connection:
+    with _connection(database) as connection:
         settings = config()
         settings.attributes["connection"] = connection
         command.downgrade(settings, revision)
-    return current(url)
+    return current(database)
 
 
 def offline_sql(revision: str = "head") -> str:
@@ -106,13 +115,13 @@ def offline_sql(revision: str = "head") -> str:
     return buffer.getvalue()
 
 
-def check(url: str) -> str:
+def check(database: Target) -> str:
     """Return the database's revision if it is exactly the one this release needs.
 
     Raises:
         SchemaError: the schema is missing, behind, or ahead of this release.
     """
-    found, wanted = current(url), head()
+    found, wanted = current(database), head()
     if found is None:
         message = "the database has no schema yet: run `rootstream-db db upgrade`"
         raise SchemaError(message, current=None, head=wanted)
@@ -134,13 +143,35 @@ def _require_known(found: str | None) -> None:
 
 
 @contextmanager
-def _connection(url: str) -> Iterator[Connection]:
-    engine = create_engine(url, poolclass=NullPool, connect_args={"connect_timeout": 5})
+def _connection(database: Target) -> Iterator[Connection]:
+    settings = DatabaseSettings(url=SecretStr(database)) if isinstance(database, str) else database
+    engine = create_engine(
+        "postgresql+psycopg://", poolclass=NullPool, creator=lambda: _driver_connection(settings)
+    )
     try:
-        with translated(), engine.connect() as connection:
+        with _translating(settings), engine.connect() as connection:
             yield connection
     finally:
         engine.dispose()
+
+
+@contextmanager
+def _translating(settings: DatabaseSettings) -> Iterator[None]:
+    url = settings.direct_url or settings.url
+    if url is None:
+        message = "no database is configured: set ROOTSTREAM_DATABASE_URL"
+        raise ConfigurationError(message, setting="database.url")
+    try:
+        yield
+    except (SQLAlchemyError, psycopg.Error) as error:
+        server = parse_url(url.get_secret_value(), schemes=POSTGRES_SCHEMES)
+        raise translate(error, server=server) from error
+
+
+def _driver_connection(settings: DatabaseSettings) -> psycopg.Connection[Any]:
+    connection = connect_direct(settings)
+    connection.autocommit = False
+    return connection
 
 
 # ---- what alembic/env.py runs
@@ -159,8 +190,7 @@ def run_online(context: Any) -> None:
     if given is not None:
         _migrate(context, given)
         return
-    database = Settings.load().require_database()
-    with _connection((database.direct_url or database.url).get_secret_value()) as connection:
+    with _connection(Settings.load().database) as connection:
         _migrate(context, connection)
 
 
@@ -193,11 +223,11 @@ def _sole_upgrader(connection: Connection) -> Iterator[None]:
 def _options() -> dict[str, Any]:
     return {
         "target_metadata": Base.metadata,
-        "include_name": _included,
+        "include_name": is_compared,
         "compare_server_default": True,
     }
 
 
-def _included(name: str | None, kind: str, _parents: Any) -> bool:
-    """Leave partitions out of comparisons: they come and go with time, not with releases."""
+def is_compared(name: str | None, kind: str, _parents: Any) -> bool:
+    """Return whether Alembic compares an object; partitions come and go with time, not releases."""
     return not (kind == "table" and name is not None and _PARTITION.match(name))

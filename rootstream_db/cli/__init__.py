@@ -1,0 +1,1 @@
+"""The command ``rootstream-db``: one module for each group of commands."""

@@ -1,0 +1,53 @@
+"""The command line's front door: every group of commands, and nothing that takes long to import."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from rootstream_db.cli import config, db, demo, doctor, events, ingest, stream, user
+
+app = typer.Typer(
+    name="rootstream-db",
+    help="The data layer of a live-streaming platform, on PostgreSQL and Redis.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for name, group in (
+    ("config", config.app),
+    ("db", db.app),
+    ("user", user.app),
+    ("stream", stream.app),
+    ("events", events.app),
+    ("ingest", ingest.app),
+):
+    app.add_typer(group, name=name)
+demo.register(app)
+doctor.register(app)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(version("rootstream-db"))
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    _version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_show_version, is_eager=True, help="Print the version and exit."
+        ),
+    ] = False,
+) -> None:
+    """The data layer of a live-streaming platform, on PostgreSQL and Redis."""
+
+
+def main() -> None:
+    """Run the command named on the command line."""
+    app()

@@ -1,0 +1,111 @@
+"""``rootstream-db user``: accounts."""
+
+from __future__ import annotations
+
+import secrets
+import sys
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from rootstream_db.cli.invocation import Invocation, command
+from rootstream_db.errors import NotFoundError, ValidationError
+
+if TYPE_CHECKING:
+    from rootstream_db.models import User
+    from rootstream_db.unit_of_work import UnitOfWork
+
+app = typer.Typer(help="Register, look up and close accounts.", no_args_is_help=True)
+
+Login = Annotated[str, typer.Argument(help="Username or e-mail address, in any case.")]
+
+
+@command(app)
+def register(
+    invocation: Invocation,
+    username: Annotated[str, typer.Argument(help="3 to 32 characters.")],
+    email: Annotated[str, typer.Argument(help="E-mail address.")],
+    password_stdin: Annotated[
+        bool, typer.Option("--password-stdin", help="Read the password from standard input.")
+    ] = False,
+    display_name: Annotated[str | None, typer.Option(help="Name shown to others.")] = None,
+) -> None:
+    """Register an account; without --password-stdin a password is made and printed once."""
+    password = _password_from_stdin() if password_stdin else secrets.token_urlsafe(18)
+    with invocation.rootstream() as rootstream:
+        user = rootstream.run(
+            lambda work: rootstream.accounts.register(
+                work, username=username, email=email, password=password, display_name=display_name
+            )
+        )
+    facts = _facts(user)
+    if not password_stdin:
+        facts["password"] = password
+    invocation.output.result(facts)
+
+
+@command(app)
+def show(invocation: Invocation, login: Login) -> None:
+    """Show one account."""
+    with invocation.rootstream() as rootstream, rootstream.database.read() as work:
+        facts = _facts(find_user(work, login))
+    invocation.output.result(facts)
+
+
+@command(app, "list")
+def list_users(
+    invocation: Invocation,
+    limit: Annotated[int, typer.Option(min=1, max=10_000, help="How many at most.")] = 100,
+) -> None:
+    """List the newest accounts."""
+    with invocation.rootstream() as rootstream, rootstream.database.read() as work:
+        rows = [_facts(user) for user in work.users.list_newest(limit=limit)]
+    invocation.output.table("users", rows, empty="no accounts yet")
+
+
+@command(app)
+def deactivate(invocation: Invocation, login: Login) -> None:
+    """Close an account without deleting it."""
+    with invocation.rootstream() as rootstream, rootstream.transaction() as work:
+        user = find_user(work, login)
+        rootstream.accounts.deactivate(work, user)
+    invocation.output.result(_facts(user))
+
+
+@command(app)
+def reactivate(invocation: Invocation, login: Login) -> None:
+    """Open a deactivated account again."""
+    with invocation.rootstream() as rootstream, rootstream.transaction() as work:
+        user = find_user(work, login)
+        rootstream.accounts.reactivate(work, user)
+    invocation.output.result(_facts(user))
+
+
+def find_user(work: UnitOfWork, login: str) -> User:
+    """Return the account with that username or e-mail address.
+
+    Raises:
+        NotFoundError: there is none.
+    """
+    found = work.users.get_by_email(login) if "@" in login else work.users.get_by_username(login)
+    if found is None:
+        raise NotFoundError("user", login)
+    return found
+
+
+def _password_from_stdin() -> str:
+    password = sys.stdin.readline().rstrip("\n")
+    if not password:
+        raise ValidationError("standard input held no password", field="password")
+    return password
+
+
+def _facts(user: User) -> dict[str, Any]:
+    return {
+        "id": user.id,
+        "username": user.username,
+        "email": user.email,
+        "active": user.is_active,
+        "verified": user.is_verified,
+        "created_at": user.created_at.isoformat(timespec="seconds"),
+    }

@@ -1,0 +1,270 @@
+"""The composition root: everything the package offers, built lazily from one ``Settings``."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from contextlib import AbstractContextManager, ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, overload
+
+from pydantic import SecretStr
+
+from rootstream_db.clock import Clock, utc_now
+from rootstream_db.database import Database
+from rootstream_db.settings import Settings
+from rootstream_db.unit_of_work import UnitOfWork
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from rootstream_db.cache import EventBus, RedisCache
+    from rootstream_db.embedded import EmbeddedServers
+    from rootstream_db.services.accounts import AccountManager
+    from rootstream_db.services.billing import BillingManager
+    from rootstream_db.services.event_store import EventStore
+    from rootstream_db.services.ingest import IngestAuthorizer
+    from rootstream_db.services.partitions import PartitionManager
+    from rootstream_db.services.recordings import RecordingManager
+    from rootstream_db.services.streams import StreamManager
+    from rootstream_db.services.viewers import ViewerManager
+
+T = TypeVar("T")
+
+EMBEDDED_DATABASE = "rootstream"
+"""Name of the database inside an embedded PostgreSQL."""
+
+
+class Part(Generic[T]):
+    """An attribute built on first use, once, whichever thread comes first."""
+
+    def __init__(self, build: Callable[[RootStream], T]) -> None:
+        self._build = build
+        self.__doc__ = build.__doc__
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    @overload
+    def __get__(self, instance: None, owner: type) -> Part[T]: ...
+    @overload
+    def __get__(self, instance: RootStream, owner: type) -> T: ...
+    def __get__(self, instance: RootStream | None, owner: type) -> Part[T] | T:
+        if instance is None:
+            return self
+        built: T = instance.part(self._name, self._build)
+        return built
+
+
+class RootStream:
+    """The data layer of one application process.
+
+    >>> with RootStream.embedded(folder) as rs:  # doctest: +SKIP
+    ...     rs.upgrade_schema()
+    ...     with rs.transaction() as work:
+    ...         rs.accounts.register(work, username="alice", email="a@example.com", password="…")
+
+    Args:
+        settings: where the servers are and how everything behaves.
+        clock: the source of the current time; tests give a ``FrozenClock``.
+    """
+
+    def __init__(self, settings: Settings, *, clock: Clock = utc_now) -> None:
+        settings.require_servers()
+        self.settings = settings
+        self.clock = clock
+        self._parts: dict[str, Any] = {}
+        self._lock = threading.RLock()
+        self._resources = ExitStack()
+
+    @classmethod
+    def from_env(
+        cls, *, config_file: str | Path | None = None, clock: Clock = utc_now
+    ) -> RootStream:
+        """Build from ``ROOTSTREAM_*`` variables and the configuration file.
+
+        Raises:
+            ConfigurationError: nothing, or something contradictory, is configured.
+        """
+        return cls.from_settings(Settings.load(config_file=config_file), clock=clock)
+
+    @classmethod
+    def from_settings(cls, settings: Settings, *, clock: Clock = utc_now) -> RootStream:
+        """Build on the servers the settings name, or on the embedded ones in the folder they name.
+
+        Raises:
+            ConfigurationError: they name neither.
+        """
+        if settings.database.url is None and settings.embedded.path is not None:
+            return cls.embedded(settings.embedded.path, settings=settings, clock=clock)
+        return cls(settings, clock=clock)
+
+    @classmethod
+    def embedded(
+        cls, path: str | Path, *, settings: Settings | None = None, clock: Clock = utc_now
+    ) -> RootStream:
+        """Start (or join) a real PostgreSQL and Redis in a folder and build on them.
+
+        The servers stop with the last process that uses them.
+
+        Raises:
+            EmbeddedServerError: a server's program is missing or does not start.
+        """
+        from rootstream_db.embedded import start_servers
+
+        base = settings if settings is not None else Settings.load()
+        with ExitStack() as starting:
+            servers = starting.enter_context(
+                start_servers(Path(path), base.embedded, database=EMBEDDED_DATABASE)
+            )
+            rootstream = cls(_pointed_at(base, servers), clock=clock)
+            rootstream._resources.push(starting.pop_all())
+        return rootstream
+
+    @Part
+    def database(self) -> Database:
+        """PostgreSQL: pools, transactions, retries."""
+        return self._closing(Database(self.settings.database, clock=self.clock))
+
+    @Part
+    def cache(self) -> RedisCache:
+        """Redis as a cache: values, TTLs, scripts, read-through."""
+        from rootstream_db.cache import RedisCache
+
+        return self._closing(RedisCache(self.settings.redis, ttls=self.settings.cache))
+
+    @Part
+    def bus(self) -> EventBus:
+        """Redis as a messenger: publish and subscribe."""
+        from rootstream_db.cache import EventBus
+
+        return self._closing(EventBus(self.settings.redis))
+
+    @Part
+    def events(self) -> EventStore:
+        """The event log: append, read, replay."""
+        from rootstream_db.services.event_store import EventStore
+
+        return EventStore(self.database, clock=self.clock)
+
+    @Part
+    def accounts(self) -> AccountManager:
+        """Accounts: registration, login, verification, reset."""
+        from rootstream_db.services.accounts import AccountManager
+
+        return AccountManager(self.database, self.events, self.settings.accounts, clock=self.clock)
+
+    @Part
+    def billing(self) -> BillingManager:
+        """Billing accounts and metered usage."""
+        from rootstream_db.services.billing import BillingManager
+
+        return BillingManager(self.events, clock=self.clock)
+
+    @Part
+    def partitions(self) -> PartitionManager:
+        """Time partitions: made ahead, dropped behind."""
+        from rootstream_db.services.partitions import PartitionManager
+
+        return PartitionManager(self.database, clock=self.clock)
+
+    @Part
+    def recordings(self) -> RecordingManager:
+        """Recordings, described by what their files contain."""
+        from rootstream_db.services.recordings import RecordingManager
+
+        return RecordingManager(self.events, self.settings.ingest, clock=self.clock)
+
+    @Part
+    def streams(self) -> StreamManager:
+        """Streams, their keys and their live leases."""
+        from rootstream_db.services.streams import StreamManager
+
+        return StreamManager(
+            self.database,
+            self.events,
+            cache=self.cache,
+            bus=self.bus,
+            settings=self.settings.streams,
+            clock=self.clock,
+        )
+
+    @Part
+    def viewers(self) -> ViewerManager:
+        """Viewers: presence and counters, flushed to PostgreSQL exactly once."""
+        from rootstream_db.services.viewers import ViewerManager
+
+        return ViewerManager(
+            self.database, self.cache, settings=self.settings.viewers, clock=self.clock
+        )
+
+    @Part
+    def ingest(self) -> IngestAuthorizer:
+        """What media servers call: may this connection publish, play, record?"""
+        from rootstream_db.services.ingest import IngestAuthorizer
+
+        return IngestAuthorizer(
+            self.database,
+            streams=self.streams,
+            recordings=self.recordings,
+            viewers=self.viewers,
+            settings=self.settings.ingest,
+            clock=self.clock,
+        )
+
+    def transaction(self, *, read_only: bool = False) -> AbstractContextManager[UnitOfWork]:
+        """Open a unit of work: leaving the block commits, an exception rolls back."""
+        return self.database.transaction(read_only=read_only)
+
+    def run(self, fn: Callable[[UnitOfWork], T], *, read_only: bool = False) -> T:
+        """Run ``fn(work)`` in a transaction and again when the database asks for it."""
+        return self.database.run(fn, read_only=read_only)
+
+    def upgrade_schema(self) -> str | None:
+        """Bring the schema to the revision this release needs and make partitions ahead.
+
+        Returns:
+            The revision reached.
+        """
+        from rootstream_db import schema
+
+        revision = schema.upgrade(self.settings.database)
+        self.partitions.ensure()
+        return revision
+
+    def close(self) -> None:
+        """Release connections and threads; embedded servers stop with their last user."""
+        with self._lock:
+            self._parts.clear()
+            self._resources.close()
+
+    def part(self, name: str, build: Callable[[RootStream], T]) -> T:
+        """Return the named part, building it if this is its first use."""
+        if name not in self._parts:
+            with self._lock:
+                if name not in self._parts:
+                    self._parts[name] = build(self)
+        built: T = self._parts[name]
+        return built
+
+    def _closing(self, resource: T) -> T:
+        self._resources.callback(resource.close)  # type: ignore[attr-defined]  # all have close()
+        return resource
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def _pointed_at(settings: Settings, servers: EmbeddedServers) -> Settings:
+    """Return the settings with the addresses of embedded servers in them."""
+    database = settings.database.model_copy(update={"url": SecretStr(servers.database_url)})
+    redis = settings.redis.model_copy(update={"url": SecretStr(servers.redis_url)})
+    return settings.model_copy(update={"database": database, "redis": redis})

@@ -1,0 +1,19 @@
+"""Wires the fixtures in and marks tests by the engines their fixtures need."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import pytest
+
+pytest_plugins = ["tests.fixtures.servers", "tests.fixtures.database", "tests.fixtures.redis"]
+
+MARKERS: Final = {"worker_database_url": "postgres", "redis_url": "redis"}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Add the marker of each engine a test's fixtures lead to."""
+    for item in items:
+        for fixture in getattr(item, "fixturenames", ()):
+            if fixture in MARKERS:
+                item.add_marker(MARKERS[fixture])

@@ -1,0 +1,27 @@
+"""Rows that tests need, valid unless they say otherwise."""
+
+from __future__ import annotations
+
+import secrets
+from typing import TYPE_CHECKING, Any
+
+from rootstream_db.models import Stream, StreamLive, StreamTotals, User
+
+if TYPE_CHECKING:
+    from rootstream_db.unit_of_work import UnitOfWork
+
+
+def make_user(work: UnitOfWork, **overrides: Any) -> User:
+    """Insert an account nobody else has."""
+    name = f"user_{secrets.token_hex(6)}"
+    values = {"username": name, "email": f"{name}@example.com", "password_hash": "none"}
+    return work.users.add(User(**{**values, **overrides}))
+
+
+def make_stream(work: UnitOfWork, owner: User | None = None, **overrides: Any) -> Stream:
+    """Insert a stream with its live and totals rows."""
+    owner = owner or make_user(work)
+    stream = work.streams.add(Stream(**{"owner_id": owner.id, "name": "A stream", **overrides}))
+    work.stream_live.add(StreamLive(stream_id=stream.id))
+    work.stream_totals.add(StreamTotals(stream_id=stream.id))
+    return stream
