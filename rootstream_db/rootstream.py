@@ -152,7 +152,7 @@ class RootStream:
         """Accounts: registration, login, verification, reset."""
         from rootstream_db.services.accounts import AccountManager
 
-        return AccountManager(self.database, self.events, self.settings.accounts, clock=self.clock)
+        return AccountManager(self.database, self.events, self.settings.accounts)
 
     @Part
     def billing(self) -> BillingManager:

@@ -42,13 +42,7 @@ class AccountPasswords:
 
     def hashed(self, password: str, *, username: str, email: str) -> str:
         """Return the hash of a password that may be set."""
-        check_password(
-            password,
-            username=username,
-            email=email,
-            min_length=self._settings.min_password_length,
-            max_length=self._settings.max_password_length,
-        )
+        self._check(password, username=username, email=email)
         return self._hasher.hash(password)
 
     def authenticate(
@@ -72,10 +66,12 @@ class AccountPasswords:
         verified = account.password_hash
         if current == new:
             raise ValidationError("the new password is the old one", field="password")
+        # Checked before the attempt is counted: a weak new password is no wrong guess.
+        self._check(new, username=account.username, email=account.email)
         self._lockout.reserve(account.username.lower())
         if not (self._hasher.verify(verified, current) and account.is_active):
             raise InvalidCredentialsError("the current password is wrong")
-        new_hash = self.hashed(new, username=account.username, email=account.email)
+        new_hash = self._hasher.hash(new)
         account = work.users.lock(user_id)
         if account.password_hash != verified:
             raise InvalidCredentialsError("the password was changed by somebody else meanwhile")
@@ -89,6 +85,15 @@ class AccountPasswords:
         account = work.users.lock(found.user_id)
         self._tokens.redeem(work, token, TokenPurpose.RESET_PASSWORD)
         return self._replace(work, account, new_hash, event="PasswordReset")
+
+    def _check(self, password: str, *, username: str, email: str) -> None:
+        check_password(
+            password,
+            username=username,
+            email=email,
+            min_length=self._settings.min_password_length,
+            max_length=self._settings.max_password_length,
+        )
 
     def _admit(
         self, work: UnitOfWork, user: User, password: str, *, ip_address: str | None
