@@ -59,6 +59,7 @@ class Listener:
     ) -> None:
         # RESP2: replies in order and without push frames, whose debug text costs CPU each.
         self._client = connect(settings, retry=False, protocol=2)
+        self._answer_seconds = settings.socket_timeout
         self._patience = settings.connect_timeout + settings.socket_timeout
         self._on_message = on_message
         self._on_return = on_return
@@ -184,16 +185,16 @@ class Listener:
         self._reconcile(connection)
         is_awaiting_pong = False
         while not self._closing.is_set():
-            if ready.select(IDLE_SECONDS):
-                is_awaiting_pong = False
-            elif is_awaiting_pong:
-                raise redis_errors.ConnectionError("no answer to PING on the event bus")
-            else:
+            if not ready.select(self._answer_seconds if is_awaiting_pong else IDLE_SECONDS):
+                if is_awaiting_pong:
+                    raise redis_errors.ConnectionError("no answer to PING on the event bus")
                 connection.send_command("PING", check_health=False)
                 is_awaiting_pong = True
             self._drain_wakes()
             self._reconcile(connection)
             while not self._closing.is_set() and connection.can_read(timeout=0):
+                # Whatever arrives, the server is there; the PONG may come right after its PING.
+                is_awaiting_pong = False
                 self._handle(connection.read_response(push_request=True))
 
     def _drain_wakes(self) -> None:
