@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import io
 import re
+import threading
 import time
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
@@ -44,6 +45,8 @@ LOCK_TIMEOUT_MS: Final = 5_000
 UPGRADER_WAIT: Final = 600.0
 """How long an upgrader waits for another one to finish, in seconds."""
 
+# Alembic hands its context to env.py through a global of the process.
+_ONE_AT_A_TIME: Final = threading.Lock()
 _PARTITION: Final = re.compile(r"^(viewer_sessions|usage_logs)_(default|p\d{6,8})$")
 
 
@@ -92,7 +95,8 @@ def upgrade(database: Target, revision: str = "head") -> str | None:
     with _connection(database) as connection:
         settings = config()
         settings.attributes["connection"] = connection
-        command.upgrade(settings, revision)
+        with _ONE_AT_A_TIME:
+            command.upgrade(settings, revision)
     return current(database)
 
 
@@ -101,7 +105,8 @@ def downgrade(database: Target, revision: str) -> str | None:
     with _connection(database) as connection:
         settings = config()
         settings.attributes["connection"] = connection
-        command.downgrade(settings, revision)
+        with _ONE_AT_A_TIME:
+            command.downgrade(settings, revision)
     return current(database)
 
 
@@ -110,7 +115,7 @@ def offline_sql(revision: str = "head") -> str:
     buffer = io.StringIO()
     settings = config()
     settings.output_buffer = buffer
-    with redirect_stdout(buffer):
+    with _ONE_AT_A_TIME, redirect_stdout(buffer):
         command.upgrade(settings, revision, sql=True)
     return buffer.getvalue()
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import threading
-from concurrent.futures import ThreadPoolExecutor
+import multiprocessing
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 
 import psycopg
 import pytest
@@ -15,6 +15,9 @@ from sqlalchemy.pool import NullPool
 from rootstream_db import schema
 from rootstream_db.errors import DatabaseUnavailableError, SchemaError, StorageTimeoutError
 from rootstream_db.models import Base
+
+
+SPAWN = multiprocessing.get_context("spawn")
 
 
 def tables(url: str) -> set[str]:
@@ -65,14 +68,12 @@ def test_upgrading_twice_changes_nothing(fresh_database_url):
 
 
 def test_concurrent_upgraders_wait_for_each_other(empty_database_url):
-    barrier = threading.Barrier(4)
-
-    def upgrade(_: int) -> str | None:
-        barrier.wait()
-        return schema.upgrade(empty_database_url)
-
-    with ThreadPoolExecutor(4) as pool:
-        reached = list(pool.map(upgrade, range(4)))
+    with ThreadPoolExecutor(2) as threads, ProcessPoolExecutor(2, SPAWN) as processes:
+        running = [
+            pool.submit(schema.upgrade, empty_database_url)
+            for pool in (processes, threads, processes, threads)
+        ]
+        reached = [upgrade.result(timeout=60) for upgrade in running]
     assert [schema.head()] * 4 == reached
 
 
