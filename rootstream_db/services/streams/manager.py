@@ -115,7 +115,9 @@ class StreamManager(StreamCatalogue):
             encoder=shown_encoder(encoder),
             ip_address=check_ip_address(ip_address),
         )
-        return self._database.run(lambda work: self._keeper.start(work, digest, publisher))
+        return self._database.run(
+            lambda work: self._keeper.start(work, digest, publisher), idempotent=True
+        )
 
     def heartbeat(self, lease: Lease, **seen: Unpack[Seen]) -> Lease:
         """Renew the lease and record what the media server sees; what is left out stays.
@@ -132,7 +134,9 @@ class StreamManager(StreamCatalogue):
             ValidationError: a measure is negative or not a number.
         """
         columns = check_seen(seen)
-        return self._database.run(lambda work: self._keeper.heartbeat(work, lease, columns))
+        return self._database.run(
+            lambda work: self._keeper.heartbeat(work, lease, columns), idempotent=True
+        )
 
     def disconnect(self, lease: Lease, *, bytes_in: int | None = None) -> None:
         """Give the lease up because the connection closed; the session waits for the grace.
@@ -143,7 +147,9 @@ class StreamManager(StreamCatalogue):
             StaleLeaseError: a newer epoch holds the lease.
         """
         columns = check_seen({"bytes_in": bytes_in})
-        self._database.run(lambda work: self._keeper.disconnect(work, lease, columns))
+        self._database.run(
+            lambda work: self._keeper.disconnect(work, lease, columns), idempotent=True
+        )
 
     def stop(self, lease: Lease, *, bytes_in: int | None = None) -> StreamSession:
         """End the session. Doing it twice changes nothing.
@@ -155,7 +161,9 @@ class StreamManager(StreamCatalogue):
             StaleLeaseError: a newer epoch holds the lease.
         """
         columns = check_seen({"bytes_in": bytes_in})
-        return self._database.run(lambda work: self._keeper.stop(work, lease, columns))
+        return self._database.run(
+            lambda work: self._keeper.stop(work, lease, columns), idempotent=True
+        )
 
     def find_lease(self, key: str, *, node: str, connection_id: str) -> Lease | None:
         """Return the lease that a connection holds, for callers that remember nothing themselves.
@@ -182,7 +190,7 @@ class StreamManager(StreamCatalogue):
         """
         total = ReapResult(0, 0)
         while True:
-            batch = self._database.run(self._keeper.reap_batch)
+            batch = self._database.run(self._keeper.reap_batch, idempotent=True)
             total += batch
             if batch.entered_grace + batch.ended < REAP_BATCH:
                 return total
