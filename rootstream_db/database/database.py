@@ -141,7 +141,7 @@ class Database:
 
         return retry(
             unit,
-            attempts=attempts or self.settings.run_attempts,
+            attempts=self.settings.run_attempts if attempts is None else attempts,
             idempotent=idempotent or read_only,
         )
 

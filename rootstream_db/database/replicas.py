@@ -12,11 +12,10 @@ from typing import Final, Self
 
 from pydantic import SecretStr
 from sqlalchemy import Connection
-from sqlalchemy.exc import SQLAlchemyError
 
 from rootstream_db.database.circuit import CircuitBreaker
 from rootstream_db.database.lane import Lane, Mode, PooledLane
-from rootstream_db.errors import StorageError
+from rootstream_db.errors import RootStreamError
 from rootstream_db.settings import DatabaseSettings
 
 _logger: Final = logging.getLogger(__name__)
@@ -36,7 +35,7 @@ END
 
 
 class Replica:
-    """One standby and what was last seen of its lag."""
+    """One standby, and what was last seen of its lag."""
 
     def __init__(
         self, lane: Lane, *, max_lag: float, monotonic: Callable[[], float] = time.monotonic
@@ -45,40 +44,64 @@ class Replica:
         self._max_lag = max_lag
         self._monotonic = monotonic
         self._lock = threading.Lock()
+        self._checking = False
         self._next_check = 0.0
-        self._fresh = False
+        self._fresh_until = 0.0
 
-    def may_serve(self) -> bool:
-        """Tell whether a read may go here: it is fresh, or the caller is the one to find out."""
-        return self._fresh or self._monotonic() >= self._next_check
+    def enter(self, stack: ExitStack) -> Connection | None:
+        """Take a connection onto ``stack``, or return None if the data may be too old.
 
-    def confirm(self, connection: Connection) -> bool:
-        """Return whether the replica is fresh, asking it when the last look is too old."""
-        if self._claim_check():
-            lag = connection.exec_driver_sql(_LAG).scalar_one()
-            connection.rollback()
-            self._note(fresh=lag is not None and float(lag) <= self._max_lag)
-        return self._fresh
-
-    def distrust(self) -> None:
-        """Send reads elsewhere until the next look."""
-        with self._lock:
-            self._next_check = self._monotonic() + _CHECK_EVERY
-        self._note(fresh=False)
+        Whoever comes first after a second asks for the lag; the others go by the last answer, for
+        at most one more second: a standby that hangs in the middle of an answer holds up one.
+        """
+        checking = self._claim_check()
+        if not checking and self._monotonic() >= self._fresh_until:
+            return None
+        try:
+            with ExitStack() as attempt:
+                connection = attempt.enter_context(self.lane.connection(Mode.READ_ONLY))
+                if checking and not self._is_fresh(connection):
+                    self._note(fresh=False, reason="it is too far behind")
+                    return None
+                stack.push(attempt.pop_all())
+        except RootStreamError as error:
+            # Nothing of the unit ran yet: another server can take it.
+            self._note(fresh=False, reason=str(error))
+            return None
+        finally:
+            if checking:
+                self._release_check()
+        if checking:
+            self._note(fresh=True)
+        return connection
 
     def _claim_check(self) -> bool:
         with self._lock:
-            now = self._monotonic()
-            if now < self._next_check:
+            if self._checking or self._monotonic() < self._next_check:
                 return False
-            self._next_check = now + _CHECK_EVERY
+            self._checking = True
             return True
 
-    def _note(self, *, fresh: bool) -> None:
-        if fresh != self._fresh:
-            state = "serves reads" if fresh else "is too far behind or away; reads go elsewhere"
-            _logger.info("replica %s %s", self.lane.server.masked(), state)
-        self._fresh = fresh
+    def _release_check(self) -> None:
+        with self._lock:
+            self._checking = False
+            self._next_check = self._monotonic() + _CHECK_EVERY
+
+    def _is_fresh(self, connection: Connection) -> bool:
+        lag = connection.exec_driver_sql(_LAG).scalar_one()
+        connection.rollback()
+        return lag is not None and float(lag) <= self._max_lag
+
+    def _note(self, *, fresh: bool, reason: str = "") -> None:
+        with self._lock:
+            was_fresh = self._fresh_until > 0
+            self._fresh_until = self._monotonic() + 2 * _CHECK_EVERY if fresh else 0.0
+        if fresh and not was_fresh:
+            _logger.info("replica %s serves reads", self.lane.server.masked())
+        elif was_fresh and not fresh:
+            _logger.warning(
+                "replica %s serves no reads for now: %s", self.lane.server.masked(), reason
+            )
 
 
 class Replicas:
@@ -103,7 +126,8 @@ class Replicas:
         start = next(self._turn) if self._members else 0
         for offset in range(len(self._members)):
             replica = self._members[(start + offset) % len(self._members)]
-            if replica.may_serve() and (connection := _enter(replica, stack)) is not None:
+            connection = replica.enter(stack)
+            if connection is not None:
                 return replica.lane, connection
         return None
 
@@ -112,20 +136,3 @@ def _replica(url: SecretStr, settings: DatabaseSettings) -> Replica:
     circuit = CircuitBreaker.of(settings)
     lane = PooledLane(url, settings, size=settings.pool_size, circuit=circuit)
     return Replica(lane, max_lag=settings.max_replica_lag)
-
-
-def _enter(replica: Replica, stack: ExitStack) -> Connection | None:
-    attempt = ExitStack()
-    try:
-        connection: Connection = attempt.enter_context(replica.lane.connection(Mode.READ_ONLY))
-        fresh = replica.confirm(connection)
-    except (StorageError, SQLAlchemyError) as error:
-        # Nothing of the unit ran yet: another server can take it.
-        attempt.__exit__(type(error), error, error.__traceback__)
-        replica.distrust()
-        return None
-    if not fresh:
-        attempt.close()
-        return None
-    stack.push(attempt.pop_all())
-    return connection

@@ -33,6 +33,7 @@ DISCONNECT_STATES: Final = frozenset({"25006", "57P01", "57P02", "57P03"})
 # What libpq says when the server refuses a connection: it hands out no SQLSTATE then. A server
 # with other lc_messages falls through to "cannot be reached", with the server's own words.
 _REFUSED: Final = (
+    (re.compile(r"certificate|server does not support SSL|tlsv\d\S* alert"), "TLS"),
     (re.compile(r"password authentication failed|no password supplied"), "28P01"),
     (
         re.compile(r"role \".*\" does not exist|no pg_hba\.conf entry|not permitted to log in"),
@@ -97,6 +98,7 @@ def translate(error: Exception, *, server: ServerUrl, read_only: bool = False) -
         return ConflictError("the row was changed or deleted by somebody else meanwhile")
     original = getattr(error, "orig", None) or error
     if isinstance(original, psycopg.Error):
+        hide_values(error)
         return _translate_driver(original, server, read_only=read_only)
     if isinstance(error, sa.StatementError) and isinstance(original, TypeError | ValueError):
         return ValidationError(f"a value cannot be stored: {_reason(original)}")
@@ -247,9 +249,11 @@ def _refused(failure: _Failure) -> RootStreamError:
         "28P01": f"the password was refused for user {server.user!r} at {place}",
         "28000": f"user {server.user!r} may not connect at {place}: {_one_line(failure.message)}",
         "3D000": f"there is no database {server.database!r} at {place}: create it, or name another",
+        "TLS": f"no trusted TLS connection to {place}: {_one_line(failure.message)}",
         "42501": f"user {server.user!r} lacks a privilege: {failure.message}",
     }.get(failure.state, failure.message)
-    return ConfigurationError(what, setting="database.url", **failure.facts())
+    setting = "database.sslmode" if failure.state == "TLS" else "database.url"
+    return ConfigurationError(what, setting=setting, **failure.facts())
 
 
 def _schema(failure: _Failure) -> RootStreamError:
@@ -317,6 +321,7 @@ _RULES: Final[Mapping[str, Callable[[_Failure], RootStreamError]]] = {
     "57014": _timeout,
     "57P": _unavailable,
     "57": _unavailable,
+    "TLS": _refused,
     "RS001": _version_conflict,
     "RS002": _reused_event,
 }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from rootstream_db.settings.findings import Finding, findings
+from rootstream_db.settings.listing import ListedSetting, listing
 from rootstream_db.settings.models import (
     AccountSettings,
     CacheSettings,
@@ -20,10 +22,14 @@ __all__ = [
     "CacheSettings",
     "DatabaseSettings",
     "EmbeddedSettings",
+    "Finding",
     "IngestSettings",
+    "ListedSetting",
     "LoggingSettings",
     "RedisSettings",
     "Settings",
     "StreamSettings",
     "ViewerSettings",
+    "findings",
+    "listing",
 ]
