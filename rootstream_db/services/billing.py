@@ -133,18 +133,21 @@ def meter_broadcast(work: UnitOfWork, session: StreamSession, *, owner_id: int) 
         _add_once(work, usage)
 
 
-def meter_recording(work: UnitOfWork, recording: Recording, *, owner_id: int) -> None:
-    """Meter a new recording's bytes, if its owner has an open billing account."""
+def meter_recording(
+    work: UnitOfWork, recording: Recording, *, owner_id: int, added_bytes: int
+) -> None:
+    """Meter the bytes a recording took up, if its owner has an open billing account."""
     account = _open_account(work, owner_id)
     if account is None:
         return
     usage = UsageLog(
-        occurred_at=recording.created_at,
-        idempotency_key=f"recording:{recording.id}:{UsageKind.RECORDING_BYTES}",
+        occurred_at=work.now,
+        # With the size, so that a file that grew is metered for what it grew by.
+        idempotency_key=f"recording:{recording.id}:{recording.size_bytes}",
         billing_account_id=account.id,
         stream_id=recording.stream_id,
         kind=UsageKind.RECORDING_BYTES,
-        quantity=_quantity(recording.size_bytes),
+        quantity=_quantity(added_bytes),
     )
     _add_once(work, usage)
 
