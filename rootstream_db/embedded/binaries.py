@@ -11,15 +11,12 @@ import os
 import re
 import shutil
 import subprocess
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from rootstream_db.errors import EmbeddedServerError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 MINIMUM_POSTGRES = 15
 MINIMUM_REDIS = (6, 2)
@@ -64,8 +61,11 @@ class PostgresBinaries:
             EmbeddedServerError: the tool is missing or does not run on this machine.
         """
         if not self.has(name):
-            msg = f"{name} of PostgreSQL {self.version} in {self.bindir} is missing or does not run"
-            raise EmbeddedServerError(msg, tool=name, bindir=self.bindir)
+            raise EmbeddedServerError(
+                f"{name} of PostgreSQL {self.version} in {self.bindir} is missing or does not run",
+                tool=name,
+                bindir=self.bindir,
+            )
         return self.bindir / name
 
 
@@ -177,12 +177,16 @@ def _postgres_in(bindir: Path, source: str) -> PostgresBinaries:
     printed = _probe(bindir / "postgres")
     match = re.search(r"\(PostgreSQL\) (\d+)([\w.]*)", printed or "")
     if match is None:
-        msg = f"{bindir / 'postgres'} is missing or does not run"
-        raise EmbeddedServerError(msg, bindir=bindir)
+        raise EmbeddedServerError(
+            f"{bindir / 'postgres'} is missing or does not run", bindir=bindir
+        )
     found = PostgresBinaries(bindir, match[1] + match[2], source)
     if found.major < MINIMUM_POSTGRES:
-        msg = f"PostgreSQL {found.version} in {bindir} is too old: {MINIMUM_POSTGRES} is needed"
-        raise EmbeddedServerError(msg, bindir=bindir, version=found.version)
+        raise EmbeddedServerError(
+            f"PostgreSQL {found.version} in {bindir} is too old: {MINIMUM_POSTGRES} is needed",
+            bindir=bindir,
+            version=found.version,
+        )
     found.tool("initdb")
     return found
 
@@ -191,11 +195,13 @@ def _redis_at(program: Path, source: str) -> RedisBinary:
     printed = _probe(program) or ""
     match = re.search(r"v=((\d+)\.(\d+)[\w.]*)", printed)
     if match is None:
-        msg = f"{program} is missing or does not run"
-        raise EmbeddedServerError(msg, server=program)
+        raise EmbeddedServerError(f"{program} is missing or does not run", server=program)
     if (int(match[2]), int(match[3])) < MINIMUM_REDIS:
-        msg = f"{program} is version {match[1]}, too old: 6.2 is needed"
-        raise EmbeddedServerError(msg, server=program, version=match[1])
+        raise EmbeddedServerError(
+            f"{program} is version {match[1]}, too old: 6.2 is needed",
+            server=program,
+            version=match[1],
+        )
     product = "valkey" if "valkey" in printed.lower() else "redis"
     return RedisBinary(program, match[1], product, source)
 
@@ -232,4 +238,6 @@ def _nothing_found(what: str, refusals: list[str], *, explicit: bool) -> Embedde
     if explicit:
         return EmbeddedServerError(tried)
     reasons = f" ({tried})" if tried else ""
-    return EmbeddedServerError(f"no usable {what} server program on this machine{reasons}: {_INSTALL}")
+    return EmbeddedServerError(
+        f"no usable {what} server program on this machine{reasons}: {_INSTALL}"
+    )

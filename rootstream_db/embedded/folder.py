@@ -1,30 +1,21 @@
-"""The folder of one embedded server: lock, log, password, marker, and its socket folder."""
+"""The folder of one embedded server: lock, log, password, marker."""
 
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import json
 import os
 import secrets
-import tempfile
+import stat
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from rootstream_db.embedded.process import Deadline
 from rootstream_db.errors import EmbeddedServerError
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from rootstream_db.embedded.process import Deadline
-    from rootstream_db.embedded.run_as import RunAs
-
 _MARKER = "rootstream-embedded.json"
-_PRIVATE = 0o600
-# The longest name a socket gets in its folder, and the least any Unix allows for the whole path.
-_SOCKET_NAME = len("/.s.PGSQL.65535")
-_SOCKET_PATH = 103
+_LARGE_LOG = 16 * 1024 * 1024
 
 
 class ServerFolder:
@@ -37,8 +28,7 @@ class ServerFolder:
 
     def __init__(self, path: Path | str, kind: str) -> None:
         if any(character in str(path) for character in "\0\n\r"):
-            msg = "the path of an embedded server may not hold control characters"
-            raise EmbeddedServerError(msg)
+            raise EmbeddedServerError("the path of an embedded server has a control character")
         self.path = Path(path).expanduser().resolve()
         self.kind = kind
 
@@ -53,11 +43,13 @@ class ServerFolder:
         return self.path / "server.log"
 
     def create(self) -> None:
-        """Make the folder and what is missing above it, open to being walked through."""
+        """Make the folder and what is missing above it, so that the server can walk in."""
         missing = [step for step in (self.path, *self.path.parents) if not step.exists()]
         for step in reversed(missing):
             step.mkdir(exist_ok=True)
-            step.chmod(0o755)
+            if os.geteuid() == 0:
+                step.chmod(0o755)
+        self._let_walk_through()
         self._refuse_other_kind()
 
     @contextmanager
@@ -65,26 +57,58 @@ class ServerFolder:
         """Hold the folder's lock: starting, adopting and stopping happen one at a time."""
         descriptor = self.open_private(".lock")
         try:
-            if not deadline.wait(lambda: _try_lock(descriptor)):
-                msg = f"another process has held {self.path / '.lock'} for {deadline.seconds:g} s"
-                raise EmbeddedServerError(msg, path=self.path)
+            if not deadline.wait(lambda: try_lock(descriptor)):
+                raise EmbeddedServerError(
+                    f"another process has held {self.path / '.lock'} for {deadline.seconds:g} s",
+                    path=self.path,
+                )
             yield
         finally:
             fcntl.flock(descriptor, fcntl.LOCK_UN)
             os.close(descriptor)
 
+    def hold_life(self) -> int | None:
+        """Return a descriptor whose lock says that a server lives here; None when one does.
+
+        The server's processes inherit it, so the kernel gives the lock up with the last of them.
+        It tells what a pid cannot: backends that outlive a killed postmaster, a server in another
+        container that shares the folder.
+        """
+        descriptor = self.open_private(".life")
+        if try_lock(descriptor):
+            return descriptor
+        os.close(descriptor)
+        return None
+
     def open_private(self, name: str, flags: int = os.O_RDWR) -> int:
-        """Open one of our files for reading and writing, made with mode 0600 when missing."""
+        """Open one of our files, made with mode 0600 when missing."""
         target = self.path / name
         try:
-            descriptor = os.open(target, flags | os.O_CREAT | os.O_NOFOLLOW, _PRIVATE)
+            descriptor = os.open(target, flags | os.O_CREAT | os.O_NOFOLLOW, 0o600)
         except OSError as error:
-            msg = f"{target} cannot be opened: {error.strerror}"
-            raise EmbeddedServerError(msg, path=target) from error
+            raise EmbeddedServerError(
+                f"{target} cannot be opened: {error.strerror}", path=target
+            ) from error
         owner = self.path.stat()
         if os.geteuid() == 0 and os.fstat(descriptor).st_uid != owner.st_uid:
             os.fchown(descriptor, owner.st_uid, owner.st_gid)
         return descriptor
+
+    def open_log(self) -> int:
+        """Open the log for the server to append to; a large one is put aside first."""
+        if self.log.exists() and self.log.stat().st_size > _LARGE_LOG:
+            self.log.replace(self.log.with_suffix(".log.1"))
+        return self.open_private(self.log.name, os.O_WRONLY | os.O_APPEND)
+
+    def log_size(self) -> int:
+        """Return how long the log is, to read later what came after."""
+        return self.log.stat().st_size if self.log.exists() else 0
+
+    def log_since(self, size: int) -> str:
+        """Return what was logged after the log was ``size`` bytes long."""
+        with self.log.open("rb") as file:
+            file.seek(size if size <= self.log_size() else 0)
+            return file.read().decode("utf-8", "replace")
 
     def give_to_owner(self, path: Path) -> None:
         """Make a file of ours belong to the folder's owner."""
@@ -94,63 +118,45 @@ class ServerFolder:
 
     def secret(self) -> str:
         """Return the random password of this server's port, made on first use."""
-        descriptor = self.open_private("secret")
-        with os.fdopen(descriptor, "r+", encoding="ascii") as file:
+        with os.fdopen(self.open_private("secret"), "r+") as file:
             if not (password := file.read().strip()):
                 password = secrets.token_urlsafe(24)
                 file.write(password + "\n")
         return password
 
-    def read_marker(self) -> dict[str, str]:
-        """Return what was written about the data when it was made; empty when there is none."""
+    def write_marker(self, **facts: str) -> None:
+        """Write down what made the data."""
+        with os.fdopen(self.open_private(_MARKER, os.O_WRONLY | os.O_TRUNC), "w") as file:
+            json.dump({"kind": self.kind, **facts}, file)
+
+    def marker(self) -> dict[str, str]:
+        """Return what was written down when the data was made; empty when there is none."""
         try:
             marker = json.loads((self.path / _MARKER).read_text("utf-8"))
         except (OSError, ValueError):
             return {}
         return marker if isinstance(marker, dict) else {}
 
-    def write_marker(self, **facts: str) -> None:
-        """Write down what made the data."""
-        descriptor = self.open_private(_MARKER)
-        with os.fdopen(descriptor, "r+", encoding="utf-8") as file:
-            file.truncate()
-            json.dump({"kind": self.kind, **facts}, file)
-
-    def socket_folder(self, run_as: RunAs) -> Path:
-        """Return the folder for this server's socket, made private to the server's account.
-
-        It cannot be in the server's folder: a socket's path may only be about a hundred bytes.
-        """
-        name = "rsdb-" + hashlib.sha256(os.fsencode(self.path)).hexdigest()[:12]
-        for parent in (Path(tempfile.gettempdir()).resolve(), Path("/tmp").resolve()):
-            folder = parent / name
-            fits = len(os.fsencode(folder)) + _SOCKET_NAME <= _SOCKET_PATH
-            if fits and run_as.unreachable_part(parent) is None:
-                _make_private(folder, run_as)
-                return folder
-        msg = f"no temporary folder that {run_as.name} can use with a path short enough for a socket"
-        raise EmbeddedServerError(msg)
+    def _let_walk_through(self) -> None:
+        """Let root's unprivileged servers into a folder that is ours alone, such as mkdtemp's."""
+        state = self.path.stat()
+        ours = not any(self.path.iterdir()) or (self.path / _MARKER).exists()
+        if os.geteuid() == 0 == state.st_uid and ours:
+            self.path.chmod(stat.S_IMODE(state.st_mode) | 0o011)
 
     def _refuse_other_kind(self) -> None:
-        kind = self.read_marker().get("kind", self.kind)
+        kind = self.marker().get("kind", self.kind)
         if kind != self.kind:
-            msg = f"{self.path} belongs to an embedded {kind} server: give {self.kind} its own folder"
-            raise EmbeddedServerError(msg, path=self.path)
+            raise EmbeddedServerError(
+                f"{self.path} belongs to an embedded {kind}: give {self.kind} a folder of its own",
+                path=self.path,
+            )
 
 
-def _try_lock(descriptor: int) -> bool:
+def try_lock(descriptor: int) -> bool:
+    """Take an exclusive flock if nobody holds one; a shared one held before may be lost."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     return True
-
-
-def _make_private(folder: Path, run_as: RunAs) -> None:
-    folder.mkdir(mode=0o700, exist_ok=True)
-    state = folder.lstat()
-    if state.st_uid not in (run_as.uid, os.geteuid()):
-        msg = f"{folder} is in the way: it belongs to another account; remove it"
-        raise EmbeddedServerError(msg, path=folder)
-    run_as.own(folder)
-    folder.chmod(0o700)

@@ -19,24 +19,21 @@ import fcntl
 import os
 import stat
 import subprocess
-import weakref
-from typing import TYPE_CHECKING
 
+from rootstream_db.embedded.folder import ServerFolder, try_lock
 from rootstream_db.embedded.process import Deadline, disown, is_server, reap
 from rootstream_db.errors import EmbeddedServerError
-
-if TYPE_CHECKING:
-    from rootstream_db.embedded.folder import ServerFolder
 
 _ANSWER_SECONDS = 10.0
 
 # Reads one request a line until the last writer has gone, then stops the server if the pid is
 # still the server's: SIGINT, and SIGQUIT after a minute. $1 pid, $2 an argument that only the
-# server has, $3 the folder for answers.
+# server has, $3 the folder for answers, which are never written through what is there already.
 _GUARD = r"""
+set -C
 is_server() {
     if [ -r /proc/self/cmdline ]; then
-        tr '\0' '\n' 2>/dev/null < "/proc/$1/cmdline" | grep -qxF -e "$2"
+        tr '\0' '\n' < "/proc/$1/cmdline" | grep -qxF -e "$2"
     else
         ps -ww -p "$1" -o args= | grep -qF -e "$2"
     fi
@@ -46,7 +43,7 @@ while read -r answer request; do
     if [ "$request" = dismiss ]; then exit 0; fi
 done
 exec < /dev/null
-is_server "$1" "$2" && kill -INT "$1"
+if is_server "$1" "$2"; then kill -INT "$1"; fi
 seconds=0
 while is_server "$1" "$2"; do
     sleep 1
@@ -55,8 +52,6 @@ while is_server "$1" "$2"; do
     if [ "$seconds" = 70 ]; then exit 1; fi
 done
 """
-
-_memberships: weakref.WeakSet[Membership] = weakref.WeakSet()
 
 
 class Membership:
@@ -68,11 +63,10 @@ class Membership:
         self._users: int | None = None
         self._writer: int | None = None
         self._guard: subprocess.Popen[bytes] | None = None
-        _memberships.add(self)
 
     def announce(self) -> None:
         """Mark the folder's server as owned, before it starts: a crash in between then shows."""
-        if not self._is_fifo():
+        if not self.owned():
             self._fifo.unlink(missing_ok=True)
             os.mkfifo(self._fifo, 0o600)
             self._folder.give_to_owner(self._fifo)
@@ -80,7 +74,7 @@ class Membership:
     def enter(self, pid: int, mark: str) -> None:
         """Use the server this process has just started: a new guard watches over it."""
         self._lock_users()
-        self._ask("dismiss")  # the guard of a server that crashed, if it has one
+        self._ask("dismiss")  # the guard of a server that crashed, if users of it remain
         Deadline(_ANSWER_SECONDS).wait(lambda: not self._has_guard())
         self._start_guard(pid, mark)
 
@@ -94,10 +88,11 @@ class Membership:
         self._lock_users()
         if self._ask("join", keep=True):
             return True
-        if not is_server(pid, mark) or self.is_last():
+        if self.is_last() or not is_server(pid, mark):
             self.leave()
             return False
-        self._lock_users()  # asking whether it is the last gave the lock up
+        # Its guard was killed, its users live: they still hold the FIFO, so a new guard will do.
+        self._lock_users()
         self._start_guard(pid, mark)
         return True
 
@@ -107,53 +102,45 @@ class Membership:
             return True
         dismissed = self._ask("dismiss")
         self._fifo.unlink(missing_ok=True)
-        return dismissed
+        if dismissed:
+            return True
+        self._lock_users()
+        unused = self.is_last()
+        self.leave()
+        return not unused
 
     def owned(self) -> bool:
         """Return whether the server is an owned one; another process may have made it shared."""
-        return self._is_fifo()
-
-    def is_last(self) -> bool:
-        """Return whether nobody else uses the server; the own share in the count ends here."""
-        if self._users is None:
-            return False
-        try:
-            fcntl.flock(self._users, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-        return True
-
-    def leave(self) -> None:
-        """Give up the share; when it was the last, the guard sees to a server still running."""
-        users, writer, self._users, self._writer = self._users, self._writer, None, None
-        if users is not None:
-            # Explicitly, because a child forked in the meantime may hold the same lock open.
-            fcntl.flock(users, fcntl.LOCK_UN)
-            os.close(users)
-        if writer is not None:
-            os.close(writer)
-
-    def reap_guard(self) -> None:
-        """Collect the guard after the server has stopped."""
-        reap(self._guard)
-
-    def disown_guard(self) -> None:
-        """Leave the guard to the users who remain."""
-        disown(self._guard)
-
-    def forget(self) -> None:
-        """Drop what a forked child inherited: the share is its parent's."""
-        for descriptor in (self._users, self._writer):
-            if descriptor is not None:
-                os.close(descriptor)
-        self._users = self._writer = None
-        disown(self._guard)
-
-    def _is_fifo(self) -> bool:
         try:
             return stat.S_ISFIFO(self._fifo.lstat().st_mode)
         except FileNotFoundError:
             return False
+
+    def is_last(self) -> bool:
+        """Return whether nobody else uses the server; the own share in the count may end here."""
+        return self._users is not None and try_lock(self._users)
+
+    def dismiss(self) -> None:
+        """Send the guard home: the server it watched over has been stopped."""
+        self._ask("dismiss")
+        reap(self._guard)
+        self._guard = None
+
+    def leave(self, *, explicitly: bool = True) -> None:
+        """Give up the share; when it was the last, the guard sees to a server still running.
+
+        Args:
+            explicitly: give the lock up too; a forked child must not, it is its parent's.
+        """
+        users, writer, self._users, self._writer = self._users, self._writer, None, None
+        if users is not None:
+            if explicitly:  # because a child forked in the meantime may hold the same lock open
+                fcntl.flock(users, fcntl.LOCK_UN)
+            os.close(users)
+        if writer is not None:
+            os.close(writer)
+        disown(self._guard)
+        self._guard = None
 
     def _lock_users(self) -> None:
         if self._users is None:
@@ -172,7 +159,7 @@ class Membership:
             Deadline(_ANSWER_SECONDS).wait(lambda: answer.exists() or not self._has_guard())
             answered = answer.exists()
         except BrokenPipeError:
-            pass
+            answered = False
         finally:
             answer.unlink(missing_ok=True)
             if answered and keep:
@@ -183,21 +170,20 @@ class Membership:
 
     def _has_guard(self) -> bool:
         writer = self._open_fifo(os.O_WRONLY)
-        if writer is None:
-            return False
-        os.close(writer)
-        return True
+        if writer is not None:
+            os.close(writer)
+        return writer is not None
 
     def _start_guard(self, pid: int, mark: str) -> None:
         reader = self._open_fifo(os.O_RDONLY)
-        self._writer = self._open_fifo(os.O_WRONLY)
-        if reader is None or self._writer is None:
-            msg = f"{self._fifo} cannot be opened"
-            raise EmbeddedServerError(msg, path=self._fifo)
-        os.set_blocking(reader, True)
+        if reader is None:
+            raise EmbeddedServerError(f"{self._fifo} has gone", path=self._fifo)
         try:
+            self._writer = self._open_fifo(os.O_WRONLY)
+            os.set_blocking(reader, True)
+            arguments = (str(pid), mark, str(self._folder.path))
             self._guard = subprocess.Popen(
-                ["/bin/sh", "-c", _GUARD, "rootstream-guard", str(pid), mark, str(self._folder.path)],
+                ["/bin/sh", "-c", _GUARD, "rootstream-guard", *arguments],
                 stdin=reader,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
@@ -211,17 +197,8 @@ class Membership:
     def _open_fifo(self, flags: int) -> int | None:
         """Open the FIFO without blocking; None when there is none or nobody reads it."""
         try:
-            descriptor = os.open(self._fifo, flags | os.O_NONBLOCK | os.O_NOFOLLOW)
+            return os.open(self._fifo, flags | os.O_NONBLOCK | os.O_NOFOLLOW)
         except OSError as error:
-            if error.errno in (errno.ENXIO, errno.ENOENT):
+            if error.errno in {errno.ENXIO, errno.ENOENT}:
                 return None
             raise
-        return descriptor
-
-
-def _forget_inherited() -> None:
-    for membership in list(_memberships):
-        membership.forget()
-
-
-os.register_at_fork(after_in_child=_forget_inherited)

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import Any, ClassVar
 from urllib.parse import quote
 
 import psycopg
@@ -18,20 +21,19 @@ from psycopg import sql
 
 from rootstream_db.embedded.binaries import PostgresBinaries, find_postgres
 from rootstream_db.embedded.process import is_server, spawn
-from rootstream_db.embedded.server import EmbeddedServer, Endpoint, Mode, last_line
+from rootstream_db.embedded.reach import reachable
+from rootstream_db.embedded.run_as import RunAs
+from rootstream_db.embedded.server import EmbeddedServer, Endpoint, Launch, Mode, Options, last_line
 from rootstream_db.errors import EmbeddedServerError
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from rootstream_db.embedded.run_as import RunAs
-
 _SOCKET_PORT = 5432
-_REASON = re.compile(r"(?:FATAL|PANIC|ERROR|error): .*")
+_REASON = re.compile(r"(?:FATAL|PANIC|ERROR|initdb: error): .*")
 _NOT_A_REASON = "the database system is"
 _BUILTIN_LOCALES = 17
 _CONNECT_SECONDS = 2
-_PID_LINES = 6
+_PID_LINES = 8
+_SMALL_SHARED_MEMORY = 16 * 1024 * 1024
+_SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - only asked whether it can be used
 
 _DEFAULTS = {"max_connections": "200", "shared_buffers": "128MB", "lc_messages": "C"}
 _NOT_DURABLE = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
@@ -49,6 +51,8 @@ class EmbeddedPostgres(EmbeddedServer):
         mode: ``owned`` lives as long as somebody uses it, ``shared`` until ``shutdown()``.
         run_as: the unprivileged account to use when the caller is root.
         bindir: the folder of the server programs, when not to be found automatically.
+        start_timeout: seconds to wait until it serves; recovery after a crash counts.
+        stop_timeout: seconds to wait for an orderly end before it is made to end.
     """
 
     kind: ClassVar[str] = "PostgreSQL"
@@ -64,8 +68,10 @@ class EmbeddedPostgres(EmbeddedServer):
         mode: Mode = "owned",
         run_as: str | None = None,
         bindir: Path | str | None = None,
+        start_timeout: float = 60.0,
+        stop_timeout: float = 60.0,
     ) -> None:
-        super().__init__(path, port=port, tcp=tcp, mode=mode, run_as=run_as)
+        super().__init__(path, Options(port, tcp, mode, run_as, start_timeout, stop_timeout))
         self._durable = durable
         self._settings = dict(settings or {})
         self._bindir = bindir
@@ -96,15 +102,15 @@ class EmbeddedPostgres(EmbeddedServer):
         if self._tcp:
             password = quote(self._folder.secret(), safe="")
             return f"postgresql://postgres:{password}@127.0.0.1:{endpoint.port}/{name}"
-        host = quote(str(endpoint.socket_folder), safe="/")
+        host = quote(str(endpoint.sockets), safe="/")
         return f"postgresql://postgres@/{name}?host={host}&port={endpoint.port or _SOCKET_PORT}"
 
     def create_database(self, name: str) -> str:
         """Make a database unless it is there, and return its address."""
-        with psycopg.connect(self.url(), autocommit=True) as connection:
+        with _connect(self._started(), timeout=0) as connection:
             found = connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", [name])
             if found.fetchone() is None:
-                with suppress(psycopg.errors.DuplicateDatabase):
+                with suppress(psycopg.errors.DuplicateDatabase, psycopg.errors.UniqueViolation):
                     connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
         return self.url(name)
 
@@ -118,30 +124,48 @@ class EmbeddedPostgres(EmbeddedServer):
         return Endpoint(int(lines[0]), Path(lines[4]), int(lines[3]) if lines[5] else None)
 
     def _prepare(self, run_as: RunAs) -> None:
+        self._make_programs_reachable(run_as)
+        for stale in self.path.glob("data.init-*"):
+            shutil.rmtree(stale)
         data = self._folder.data
         if (data / "PG_VERSION").exists():
             self._refuse_other_major(data)
+            _forget_reused_pid(data / "postmaster.pid")
             return
         new = Path(tempfile.mkdtemp(prefix="data.init-", dir=self.path))
         run_as.own(new)
         self._initdb(new, run_as)
-        new.rename(data)
         self._folder.write_marker(version=self.version, source=self.binaries.source)
+        new.rename(data)
+
+    def _make_programs_reachable(self, run_as: RunAs) -> None:
+        bindir = self.bindir
+        prefix, package = bindir.parent, bindir.parent.parent
+        tree = (bindir, prefix / "share", prefix / "lib", package.with_name(f"{package.name}.libs"))
+        program = reachable(
+            self.binaries.tool("postgres"),
+            run_as,
+            tree=[part for part in tree if part.exists()],
+            fallback=self.path / "programs",
+        )
+        self.binaries = replace(self.binaries, bindir=program.parent)
 
     def _refuse_other_major(self, data: Path) -> None:
         major = (data / "PG_VERSION").read_text("ascii").strip()
         if major != str(self.binaries.major):
-            msg = (
+            raise EmbeddedServerError(
                 f"{self.path} holds data of PostgreSQL {major}, but the programs in {self.bindir} "
-                f"are {self.version}: pass the bindir of a PostgreSQL {major}, or dump and restore"
+                f"are {self.version}: give the bindir of a PostgreSQL {major}, or dump and restore",
+                path=self.path,
+                found=major,
+                programs=self.version,
             )
-            raise EmbeddedServerError(msg, path=self.path, found=major, programs=self.version)
 
     def _initdb(self, new: Path, run_as: RunAs) -> None:
-        password = self.path / f".password-{os.getpid()}"
-        descriptor = self._folder.open_private(password.name)
+        password = self.path / ".password"
+        password.unlink(missing_ok=True)
         try:
-            with os.fdopen(descriptor, "w", encoding="ascii") as file:
+            with os.fdopen(self._folder.open_private(password.name), "w") as file:
                 file.write(self._folder.secret() + "\n")
             run_as.own(password)
             done = subprocess.run(
@@ -153,11 +177,11 @@ class EmbeddedPostgres(EmbeddedServer):
                 **run_as.popen_options(),
             )
         finally:
-            password.unlink()
+            password.unlink(missing_ok=True)
         if done.returncode != 0:
-            reason = last_line(done.stdout + done.stderr, _REASON) or f"exit code {done.returncode}"
-            msg = f"the embedded PostgreSQL data in {self.path} could not be made: {reason}"
-            raise EmbeddedServerError(msg, path=self.path)
+            shutil.rmtree(new, ignore_errors=True)
+            reason = self._reason(done.stdout + done.stderr)
+            raise self._failure(reason or f"initdb ended with exit code {done.returncode}")
 
     def _initdb_command(self, new: Path, password: Path) -> list[str]:
         if self.binaries.major >= _BUILTIN_LOCALES:
@@ -177,40 +201,72 @@ class EmbeddedPostgres(EmbeddedServer):
             *([] if self._durable else ["--no-sync"]),
         ]
 
-    def _launch(self, run_as: RunAs, port: int | None) -> subprocess.Popen[bytes]:
-        sockets = str(self._folder.socket_folder(run_as)).replace('"', '""')
+    def _launch(self, launch: Launch) -> subprocess.Popen[bytes]:
+        sockets = str(launch.sockets).replace('"', '""')
         settings = _DEFAULTS | ({} if self._durable else _NOT_DURABLE)
         if not _shared_memory_usable():
             settings["dynamic_shared_memory_type"] = "mmap"
         settings |= self._settings | {
-            "listen_addresses": "" if port is None else "127.0.0.1",
-            "port": str(port or _SOCKET_PORT),
+            "listen_addresses": "" if launch.port is None else "127.0.0.1",
+            "port": str(launch.port or _SOCKET_PORT),
             "unix_socket_directories": f'"{sockets}"',
         }
         flags = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
         command = [str(self.binaries.tool("postgres")), "-D", str(self._folder.data), *flags]
-        log = self._folder.open_private(self._folder.log.name, os.O_WRONLY | os.O_APPEND)
-        try:
-            return spawn(command, log=log, run_as=run_as)
-        finally:
-            os.close(log)
+        return spawn(command, log=launch.log, life=launch.life, run_as=launch.run_as)
 
-    def _answers(self, endpoint: Endpoint) -> bool:
+    def _refusal(self, endpoint: Endpoint) -> str | None:
         try:
-            psycopg.connect(
-                host=str(endpoint.socket_folder),
-                port=endpoint.port or _SOCKET_PORT,
-                user="postgres",
-                dbname="postgres",
-                connect_timeout=_CONNECT_SECONDS,
-            ).close()
-        except psycopg.OperationalError:
-            return False
-        return True
+            _connect(endpoint, timeout=_CONNECT_SECONDS).close()
+        except psycopg.OperationalError as error:
+            return str(error).strip()
+        return None
+
+    def _refuse_adopted(self, endpoint: Endpoint) -> None:
+        with _connect(endpoint, timeout=_CONNECT_SECONDS) as connection:
+            row = connection.execute("SHOW fsync").fetchone()
+        if self._durable and row == ("off",):
+            raise EmbeddedServerError(
+                f"the PostgreSQL in {self.path} already runs, but not durably: stop it first",
+                path=self.path,
+            )
 
     def _reason(self, log: str) -> str | None:
         return last_line(log, _REASON, without=_NOT_A_REASON)
 
 
+def _connect(endpoint: Endpoint, *, timeout: int) -> psycopg.Connection[tuple[Any, ...]]:
+    return psycopg.connect(
+        host=str(endpoint.sockets),
+        port=endpoint.port or _SOCKET_PORT,
+        user="postgres",
+        dbname="postgres",
+        connect_timeout=timeout,
+        autocommit=True,
+    )
+
+
+def _forget_reused_pid(file: Path) -> None:
+    """Remove a crashed server's pid file when its number belongs to another program by now.
+
+    PostgreSQL would take any live process of the same account for a server of its own. This
+    happens after a restart of the machine, and all the time in containers.
+    """
+    try:
+        pid = int(file.read_text("utf-8").splitlines()[0])
+        command_line = Path(f"/proc/{pid}/cmdline").read_bytes()
+    except (OSError, ValueError, IndexError):
+        return
+    if b"postgres" not in command_line:
+        file.unlink()
+
+
 def _shared_memory_usable() -> bool:
-    return sys.platform != "linux" or os.access("/dev/shm", os.W_OK | os.X_OK)
+    if sys.platform != "linux":
+        return True
+    try:
+        state = os.statvfs(_SHARED_MEMORY)
+    except OSError:
+        return False
+    large_enough = state.f_frsize * state.f_blocks >= _SMALL_SHARED_MEMORY
+    return large_enough and os.access(_SHARED_MEMORY, os.W_OK | os.X_OK)

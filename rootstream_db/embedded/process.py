@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import signal
 import subprocess
 import time
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from rootstream_db.embedded.run_as import RunAs
 from rootstream_db.errors import EmbeddedServerError
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
-    from rootstream_db.embedded.run_as import RunAs
-
-POLL_SECONDS = 0.01
+_POLL_SECONDS = 0.01
 _QUIT_SECONDS = 10.0
 _PROC = Path("/proc/self/cmdline")
 
@@ -29,27 +26,24 @@ class Deadline:
         self.seconds = seconds
         self._end = time.monotonic() + seconds
 
-    def passed(self) -> bool:
-        """Return whether the time is up."""
-        return time.monotonic() >= self._end
-
     def wait(self, condition: Callable[[], bool]) -> bool:
         """Poll until ``condition`` holds (True) or the time is up (False)."""
         while not condition():
-            if self.passed():
+            if time.monotonic() >= self._end:
                 return False
-            time.sleep(POLL_SECONDS)
+            time.sleep(_POLL_SECONDS)
         return True
 
 
 def spawn(
-    command: Sequence[str], *, log: int, run_as: RunAs, config: str | None = None
+    command: Sequence[str], *, log: int, life: int, run_as: RunAs, config: str | None = None
 ) -> subprocess.Popen[bytes]:
     """Start a server in a session of its own, so that Ctrl-C in a terminal does not reach it.
 
     Args:
         command: program and arguments; secrets never belong here.
         log: file descriptor that takes standard output and error.
+        life: file descriptor with a lock that all processes of the server are to hold.
         run_as: the account it runs as.
         config: text given on standard input, the way secrets travel.
     """
@@ -58,6 +52,7 @@ def spawn(
         stdin=subprocess.DEVNULL if config is None else subprocess.PIPE,
         stdout=log,
         stderr=log,
+        pass_fds=(life,),
         start_new_session=True,
         **run_as.popen_options(),
     )
@@ -96,8 +91,7 @@ def terminate(pid: int, mark: str, *, seconds: float) -> None:
             os.kill(pid, number)
         if Deadline(patience).wait(lambda: not is_server(pid, mark)):
             return
-    msg = f"server process {pid} does not stop"
-    raise EmbeddedServerError(msg, pid=pid)
+    raise EmbeddedServerError(f"server process {pid} does not stop", pid=pid)
 
 
 def reap(process: subprocess.Popen[bytes] | None) -> None:
@@ -108,18 +102,23 @@ def reap(process: subprocess.Popen[bytes] | None) -> None:
 
 
 def disown(process: subprocess.Popen[bytes] | None) -> None:
-    """Let a child outlive this handle on purpose.
+    """Let a child outlive its handle on purpose: it serves others, or is in shared mode."""
+    _disowned[:] = [child for child in (*_disowned, process) if child and child.poll() is None]
 
-    Popen warns about every child still running when it is collected; a server in use by others
-    or in shared mode is meant to be. Telling it the child is done is the only way to say so.
-    """
-    if process is not None and process.poll() is None:
+
+_disowned: list[subprocess.Popen[bytes]] = []
+
+
+@atexit.register
+def _expect_the_disowned_to_stay() -> None:
+    """Keep Popen from warning about children still running: they are meant to be."""
+    for process in _disowned:
         process.returncode = 0
 
 
 def _command_line_by_ps(pid: int) -> str:
     shown = subprocess.run(
-        ["ps", "-ww", "-p", str(pid), "-o", "args="],
+        ["/bin/ps", "-ww", "-p", str(pid), "-o", "args="],
         stdin=subprocess.DEVNULL,
         capture_output=True,
         check=False,

@@ -6,24 +6,25 @@ import json
 import os
 import re
 import socket
+import subprocess
+from collections.abc import Mapping
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 from urllib.parse import quote
 
 from rootstream_db.embedded.binaries import RedisBinary, find_redis
 from rootstream_db.embedded.process import is_server, spawn
-from rootstream_db.embedded.server import EmbeddedServer, Endpoint, Mode, last_line
-
-if TYPE_CHECKING:
-    import subprocess
-    from collections.abc import Mapping
-
-    from rootstream_db.embedded.run_as import RunAs
+from rootstream_db.embedded.reach import reachable
+from rootstream_db.embedded.run_as import RunAs
+from rootstream_db.embedded.server import EmbeddedServer, Endpoint, Launch, Mode, Options, last_line
+from rootstream_db.errors import EmbeddedServerError
 
 _SOCKET = "redis.sock"
 _ENDPOINT = "endpoint.json"
-_REASON = re.compile(r"(?<= # ).*")
+_REASON = re.compile(r"(?<= # )(?!WARNING).*")
+_NOT_A_REASON = "bye bye"
 _CONNECT_SECONDS = 2.0
 
 
@@ -39,6 +40,8 @@ class EmbeddedRedis(EmbeddedServer):
         mode: ``owned`` lives as long as somebody uses it, ``shared`` until ``shutdown()``.
         run_as: the unprivileged account to use when the caller is root.
         server: the server program, when not to be found automatically.
+        start_timeout: seconds to wait until it serves; loading the data counts.
+        stop_timeout: seconds to wait for an orderly end before it is made to end.
     """
 
     kind: ClassVar[str] = "Redis"
@@ -54,8 +57,10 @@ class EmbeddedRedis(EmbeddedServer):
         mode: Mode = "owned",
         run_as: str | None = None,
         server: Path | str | None = None,
+        start_timeout: float = 60.0,
+        stop_timeout: float = 60.0,
     ) -> None:
-        super().__init__(path, port=port, tcp=tcp, mode=mode, run_as=run_as)
+        super().__init__(path, Options(port, tcp, mode, run_as, start_timeout, stop_timeout))
         self._persist = persist
         self._settings = dict(settings or {})
         self._server = server
@@ -78,38 +83,57 @@ class EmbeddedRedis(EmbeddedServer):
             EmbeddedServerError: the server is not started.
         """
         endpoint = self._started()
-        if self._tcp:
-            return f"redis://:{quote(self._folder.secret(), safe='')}@127.0.0.1:{endpoint.port}/0"
         login = "" if endpoint.port is None else f":{quote(self._folder.secret(), safe='')}@"
-        return f"unix://{login}{quote(str(endpoint.socket_folder / _SOCKET))}?db=0"
+        if self._tcp:
+            return f"redis://{login}127.0.0.1:{endpoint.port}/0"
+        return f"unix://{login}{quote(str(endpoint.sockets / _SOCKET))}?db=0"
 
     def _running(self) -> Endpoint | None:
         try:
-            pid = int((self._folder.data / "redis.pid").read_text("ascii"))
             where = json.loads((self.path / _ENDPOINT).read_text("utf-8"))
+            sockets, port = Path(where["sockets"]), where["port"]
         except (OSError, ValueError):
             return None
-        if not is_server(pid, self._mark()):
+        for pid in (where["pid"], self._pid_in_file()):
+            if pid is not None and is_server(pid, self._mark()):
+                return Endpoint(pid, sockets, port)
+        return None
+
+    def _pid_in_file(self) -> int | None:
+        """Return what the server wrote itself: it counts when its starter died before it could."""
+        try:
+            return int(self._pid_file.read_text("ascii"))
+        except (OSError, ValueError):
             return None
-        return Endpoint(pid, Path(where["socket_folder"]), where["port"])
+
+    @property
+    def _pid_file(self) -> Path:
+        return self._folder.data / "redis.pid"
 
     def _prepare(self, run_as: RunAs) -> None:
+        program = reachable(
+            self.binary.server,
+            run_as,
+            tree=[self.binary.server],
+            fallback=self.path / "programs",
+        )
+        self.binary = replace(self.binary, server=program)
         if not self._folder.data.exists():
             self._folder.data.mkdir(mode=0o700)
             run_as.own(self._folder.data)
             self._folder.write_marker(version=self.version, source=self.binary.source)
 
-    def _launch(self, run_as: RunAs, port: int | None) -> subprocess.Popen[bytes]:
-        sockets = self._folder.socket_folder(run_as)
-        self._write_endpoint(sockets, port)
+    def _launch(self, launch: Launch) -> subprocess.Popen[bytes]:
         # The folder is an argument so that the process can be recognised; the rest, which may
         # hold the password, goes in through standard input.
         command = [str(self.binary.server), "-", "--dir", str(self._folder.data)]
-        log = self._folder.open_private(self._folder.log.name, os.O_WRONLY | os.O_APPEND)
-        try:
-            return spawn(command, log=log, run_as=run_as, config=self._config(sockets, port))
-        finally:
-            os.close(log)
+        config = self._config(launch.sockets, launch.port)
+        self._write_endpoint(launch, pid=None)
+        process = spawn(
+            command, log=launch.log, life=launch.life, run_as=launch.run_as, config=config
+        )
+        self._write_endpoint(launch, pid=process.pid)
+        return process
 
     def _config(self, sockets: Path, port: int | None) -> str:
         lines = {
@@ -117,7 +141,7 @@ class EmbeddedRedis(EmbeddedServer):
             "port": str(port or 0),
             "unixsocket": _quoted(str(sockets / _SOCKET)),
             "unixsocketperm": "700",
-            "pidfile": _quoted(str(self._folder.data / "redis.pid")),
+            "pidfile": _quoted(str(self._pid_file)),
             "daemonize": "no",
             "set-proc-title": "no",
             "appendonly": "yes" if self._persist else "no",
@@ -127,25 +151,37 @@ class EmbeddedRedis(EmbeddedServer):
         }
         return "".join(f"{name} {value}\n" for name, value in lines.items())
 
-    def _write_endpoint(self, sockets: Path, port: int | None) -> None:
-        descriptor = self._folder.open_private(_ENDPOINT)
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            json.dump({"socket_folder": str(sockets), "port": port}, file)
+    def _write_endpoint(self, launch: Launch, *, pid: int | None) -> None:
+        where = {"pid": pid, "sockets": str(launch.sockets), "port": launch.port}
+        with os.fdopen(self._folder.open_private(_ENDPOINT, os.O_WRONLY | os.O_TRUNC), "w") as file:
+            json.dump(where, file)
 
-    def _answers(self, endpoint: Endpoint) -> bool:
+    def _refusal(self, endpoint: Endpoint) -> str | None:
+        replies = self._ask(endpoint, "PING")
+        return None if "+PONG" in replies else replies
+
+    def _refuse_adopted(self, endpoint: Endpoint) -> None:
+        if self._persist and "yes" not in self._ask(endpoint, "CONFIG GET appendonly").split():
+            raise EmbeddedServerError(
+                f"the Redis in {self.path} already runs, but without persistence: stop it first",
+                path=self.path,
+            )
+
+    def _ask(self, endpoint: Endpoint, command: str) -> str:
+        """Return what the server replies, or why it cannot be asked."""
         login = "" if endpoint.port is None else f"AUTH {self._folder.secret()}\r\n"
         try:
             with socket.socket(socket.AF_UNIX) as connection:
                 connection.settimeout(_CONNECT_SECONDS)
-                connection.connect(str(endpoint.socket_folder / _SOCKET))
-                connection.sendall(f"{login}PING\r\nQUIT\r\n".encode())
+                connection.connect(str(endpoint.sockets / _SOCKET))
+                connection.sendall(f"{login}{command}\r\nQUIT\r\n".encode())
                 with connection.makefile("rb") as replies:
-                    return b"+PONG" in replies.read()
-        except OSError:
-            return False
+                    return replies.read().decode("utf-8", "replace")
+        except OSError as error:
+            return str(error)
 
     def _reason(self, log: str) -> str | None:
-        return last_line(log, _REASON, without="WARNING")
+        return last_line(log, _REASON, without=_NOT_A_REASON)
 
 
 def _quoted(value: str) -> str:

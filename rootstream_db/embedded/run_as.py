@@ -11,12 +11,10 @@ import os
 import pwd
 import subprocess
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 from rootstream_db.errors import EmbeddedServerError
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 _WALK = 'for step; do cd -- "$step" 2>/dev/null || { printf %s "$step"; exit 1; }; done'
 
@@ -78,35 +76,45 @@ def choose_run_as(explicit: str | None, *places: Path) -> RunAs:
         return _root_drops_to(explicit)
     for place in places:
         if place.exists() and (uid := place.stat().st_uid) != 0:
-            return RunAs(str(uid), uid, place.stat().st_gid, switch=True)
+            return _account_of(uid, place.stat().st_gid)
     for name in ("postgres", "nobody"):
         if _exists(name):
             return _root_drops_to(name)
-    msg = "servers do not run as root and there is neither a postgres nor a nobody account"
-    raise EmbeddedServerError(f"{msg}: name one with run_as")
+    raise EmbeddedServerError(
+        "servers do not run as root, and this machine has neither a postgres nor a nobody account: "
+        "name one with run_as"
+    )
 
 
 def _own_account(explicit: str | None) -> RunAs:
-    uid = os.geteuid()
+    own = _account_of(os.geteuid(), os.getegid(), switch=False)
+    if explicit is not None and explicit not in {own.name, str(own.uid)}:
+        raise EmbeddedServerError(
+            f"only root can start a server as {explicit}; this process runs as {own.name}",
+            run_as=explicit,
+        )
+    return own
+
+
+def _account_of(uid: int, gid: int, *, switch: bool = True) -> RunAs:
     try:
-        name = pwd.getpwuid(uid).pw_name
+        account = pwd.getpwuid(uid)
     except KeyError:
-        name = str(uid)
-    if explicit is not None and explicit not in (name, str(uid)):
-        msg = f"only root can start a server as {explicit}; this process runs as {name}"
-        raise EmbeddedServerError(msg, run_as=explicit)
-    return RunAs(name, uid, os.getegid(), switch=False)
+        return RunAs(str(uid), uid, gid, switch=switch)
+    return RunAs(account.pw_name, uid, account.pw_gid if switch else gid, switch=switch)
 
 
 def _root_drops_to(name: str) -> RunAs:
     try:
         account = pwd.getpwnam(name)
     except KeyError:
-        msg = f"there is no account called {name} on this machine (run_as)"
-        raise EmbeddedServerError(msg, run_as=name) from None
+        raise EmbeddedServerError(
+            f"there is no account called {name} on this machine (run_as)", run_as=name
+        ) from None
     if account.pw_uid == 0:
-        msg = "servers do not run as root: name an unprivileged account with run_as"
-        raise EmbeddedServerError(msg, run_as=name)
+        raise EmbeddedServerError(
+            "servers do not run as root: name an unprivileged account with run_as", run_as=name
+        )
     return RunAs(name, account.pw_uid, account.pw_gid, switch=True)
 
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 import atexit
 import os
 import re
+import socket
+import subprocess
+import weakref
 from abc import ABC, abstractmethod
 from contextlib import suppress
 from dataclasses import dataclass
@@ -15,18 +18,17 @@ from rootstream_db.embedded.folder import ServerFolder
 from rootstream_db.embedded.guard import Membership
 from rootstream_db.embedded.process import Deadline, disown, is_server, reap, terminate
 from rootstream_db.embedded.run_as import RunAs, choose_run_as
+from rootstream_db.embedded.sockets import make_socket_folder, remove_socket_folder
 from rootstream_db.errors import EmbeddedServerError
 
 if TYPE_CHECKING:
-    import subprocess
     from typing import Self
 
 Mode: TypeAlias = Literal["owned", "shared"]
+"""How long a server lives: while somebody uses it, or until ``shutdown()``."""
 
 _PORT_TAKEN = "Address already in use"
 _PORT_ATTEMPTS = 5
-_START_SECONDS = 60.0
-_STOP_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
@@ -34,41 +36,56 @@ class Endpoint:
     """Where a running server is found: its process, its socket's folder and its TCP port."""
 
     pid: int
-    socket_folder: Path
+    sockets: Path
     port: int | None
+
+
+@dataclass(frozen=True)
+class Launch:
+    """What one attempt to start a server is given: account, socket folder, port, descriptors."""
+
+    run_as: RunAs
+    sockets: Path
+    port: int | None
+    log: int
+    life: int
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a server is to be run, whichever it is."""
+
+    port: int | None
+    tcp: bool
+    mode: Mode
+    run_as: str | None
+    start_timeout: float
+    stop_timeout: float
 
 
 class EmbeddedServer(ABC):
     """A real server in a folder.
 
-    ``mode="owned"``: the server lives as long as somebody uses it. The process that starts it
-    and those that adopt it count alike; the last to leave stops it, and when the last is killed
-    a guard process does. ``mode="shared"``: it runs on until ``shutdown()``.
+    In mode ``owned`` the server lives as long as somebody uses it. The process that started it
+    and those that adopted it count alike: the last to leave stops it, and when the last one is
+    killed, a guard process does. In mode ``shared`` it runs until ``shutdown()``; a process that
+    adopts an owned server in mode shared makes it a shared one.
     """
 
     kind: ClassVar[str]
 
-    def __init__(
-        self,
-        path: Path | str,
-        *,
-        port: int | None,
-        tcp: bool,
-        mode: Mode,
-        run_as: str | None,
-    ) -> None:
+    def __init__(self, path: Path | str, options: Options) -> None:
         self._folder = ServerFolder(path, self.kind)
-        self._port = port
-        self._tcp = tcp or port is not None
-        self._mode = mode
-        self._account_name = run_as
+        self._options = options
+        self._tcp = options.tcp or options.port is not None
         self._endpoint: Endpoint | None = None
         self._membership = Membership(self._folder)
         self._process: subprocess.Popen[bytes] | None = None
-        self._pid = os.getpid()
+        self._user = os.getpid()
+        _servers.add(self)
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({str(self.path)!r}, mode={self._mode!r})"
+        return f"{type(self).__name__}({str(self.path)!r}, mode={self._options.mode!r})"
 
     def __enter__(self) -> Self:
         return self.start()
@@ -81,58 +98,65 @@ class EmbeddedServer(ABC):
         """Return the server's folder."""
         return self._folder.path
 
+    @property
+    @abstractmethod
+    def version(self) -> str:
+        """Return the release of the server programs."""
+
     def start(self) -> Self:
         """Start the server, or adopt the one that runs on this folder, and wait until it answers.
 
         Raises:
             EmbeddedServerError: it cannot be started; the message carries the server's reason.
         """
-        self._forget_parent()
-        if self._endpoint is not None and self.is_running():
+        if self._endpoint is not None and self._user == os.getpid() and self.is_running():
             return self
-        deadline = Deadline(_START_SECONDS)
-        self._folder.create()
-        with self._folder.locked(deadline):
-            self._membership.leave()
-            self._start_or_adopt(deadline)
+        deadline = Deadline(self._options.start_timeout)
+        try:
+            self._folder.create()
+            with self._folder.locked(deadline):
+                self._leave()
+                self._start_or_adopt(deadline)
+        except OSError as error:
+            raise EmbeddedServerError(
+                f"the embedded {self.kind} in {self.path} cannot be started: {error}",
+                path=self.path,
+            ) from error
+        self._user = os.getpid()
         atexit.register(self._at_exit)
         return self
 
     def stop(self) -> None:
-        """Leave the server; an owned one is stopped by the last who leaves. May be called twice."""
-        self._forget_parent()
+        """Leave the server: an owned one stops with the last who leaves. May be called twice.
+
+        In a process forked from the one that started it, the server is not this process's to
+        stop and stays.
+        """
         atexit.unregister(self._at_exit)
         endpoint, self._endpoint = self._endpoint, None
         if endpoint is None:
             return
-        with self._folder.locked(Deadline(_STOP_SECONDS)):
-            last = self._mode == "owned" and self._membership.owned() and self._membership.is_last()
-            if last:
-                self._terminate(endpoint.pid)
-            self._membership.leave()
-        self._let_go(stopped=last)
+        if not self.path.exists():
+            self._stopped(endpoint)  # somebody removed the folder: nobody can use the server
+            return
+        with self._folder.locked(Deadline(self._options.stop_timeout)):
+            if self._membership.owned() and self._membership.is_last():
+                self._stopped(self._running())
+            else:
+                self._leave()
 
     def shutdown(self) -> None:
         """Stop the server now, whoever else uses it and in whichever mode it runs."""
-        self._forget_parent()
         atexit.unregister(self._at_exit)
         self._endpoint = None
-        self._folder.create()
-        with self._folder.locked(Deadline(_STOP_SECONDS)):
-            running = self._running()
-            if running is not None:
-                self._terminate(running.pid)
-            self._membership.leave()
-        self._let_go(stopped=True)
+        if not self.path.exists():
+            return
+        with self._folder.locked(Deadline(self._options.stop_timeout)):
+            self._stopped(self._running())
 
     def is_running(self) -> bool:
         """Return whether a server runs on this folder, no matter who started it."""
         return self._running() is not None
-
-    @property
-    @abstractmethod
-    def version(self) -> str:
-        """Return the release of the server programs."""
 
     @abstractmethod
     def _running(self) -> Endpoint | None:
@@ -140,164 +164,226 @@ class EmbeddedServer(ABC):
 
     @abstractmethod
     def _prepare(self, run_as: RunAs) -> None:
-        """Make what the server needs on disk before its first start."""
+        """Make what the server needs on disk before it starts."""
 
     @abstractmethod
-    def _launch(self, run_as: RunAs, port: int | None) -> subprocess.Popen[bytes]:
+    def _launch(self, launch: Launch) -> subprocess.Popen[bytes]:
         """Start the process; the caller waits for it."""
 
     @abstractmethod
-    def _answers(self, endpoint: Endpoint) -> bool:
-        """Return whether the server serves requests."""
+    def _refusal(self, endpoint: Endpoint) -> str | None:
+        """Return why the server does not serve requests yet, or None when it does."""
 
     @abstractmethod
     def _reason(self, log: str) -> str | None:
         """Return the line of the log that says why the server ended."""
+
+    @abstractmethod
+    def _refuse_adopted(self, endpoint: Endpoint) -> None:
+        """Raise when a running server promises less than this handle was asked for."""
 
     def _mark(self) -> str:
         """Return an argument that only this folder's server has on its command line."""
         return str(self._folder.data)
 
     def _started(self) -> Endpoint:
-        if self._endpoint is None or self._pid != os.getpid():
-            msg = f"the embedded {self.kind} server in {self.path} is not started"
-            raise EmbeddedServerError(msg, path=self.path)
+        if self._endpoint is None:
+            raise EmbeddedServerError(
+                f"the embedded {self.kind} in {self.path} is not started", path=self.path
+            )
         return self._endpoint
 
     def _start_or_adopt(self, deadline: Deadline) -> None:
-        while (running := self._running()) is not None:
-            self._refuse_other_port(running)
-            if self._adopt(running, deadline):
-                self._endpoint = running
-                return
-        self._start_new(deadline)
+        if not deadline.wait(lambda: self._settle(deadline)):
+            raise EmbeddedServerError(
+                f"{self.path} is still used by processes of an earlier {self.kind} server, or by "
+                "a server in another container",
+                path=self.path,
+            )
+
+    def _settle(self, deadline: Deadline) -> bool:
+        """Adopt a live server or start one; False while there is neither a live one nor none."""
+        running = self._running()
+        if running is not None:
+            return self._adopt(running, deadline)
+        life = self._folder.hold_life()
+        if life is None:
+            return False
+        try:
+            self._start_new(life, deadline)
+        finally:
+            os.close(life)
+        return True
 
     def _adopt(self, running: Endpoint, deadline: Deadline) -> bool:
         """Use a server that runs already; False means that it has gone in the meantime."""
-        if self._mode == "owned":
+        self._refuse_other_port(running)
+        if self._options.mode == "owned":
             joined = self._membership.join(running.pid, self._mark())
         else:
             joined = self._membership.release()
         if not joined:
-            self._terminate(running.pid)
+            self._stopped(running)
             return False
-        ready = deadline.wait(lambda: self._answers(running) or not self._alive(running))
-        if not ready:
-            self._membership.leave()
-            msg = f"the {self.kind} server (process {running.pid}) on {self.path} does not answer"
-            raise EmbeddedServerError(msg, pid=running.pid)
-        return self._alive(running)
+        try:
+            serves = self._await_adopted(running, deadline)
+        except BaseException:
+            self._leave()
+            raise
+        if serves:
+            self._endpoint = running
+        else:
+            self._leave()
+        return serves
 
-    def _start_new(self, deadline: Deadline) -> None:
-        run_as = choose_run_as(self._account_name, self._folder.data, self._folder.path)
+    def _await_adopted(self, running: Endpoint, deadline: Deadline) -> bool:
+        refusal = self._wait(running, deadline)
+        if not self._alive(running):
+            return False
+        if refusal is not None:
+            raise self._failure(refusal)
+        self._refuse_adopted(running)
+        return True
+
+    def _start_new(self, life: int, deadline: Deadline) -> None:
+        run_as = choose_run_as(self._options.run_as, self._folder.data, self.path)
         self._refuse_unreachable(run_as)
         self._prepare(run_as)
-        if self._mode == "owned":
+        if self._options.mode == "owned":
             self._membership.announce()
         else:
             self._membership.release()
         for attempt in range(1, _PORT_ATTEMPTS + 1):
             try:
-                self._start_once(run_as, deadline)
+                self._start_once(run_as, life, deadline)
             except _PortTakenError as taken:
-                if self._port is not None or attempt == _PORT_ATTEMPTS:
+                if self._options.port or attempt == _PORT_ATTEMPTS:
                     raise EmbeddedServerError(str(taken), port=taken.port) from None
             else:
                 return
 
-    def _start_once(self, run_as: RunAs, deadline: Deadline) -> None:
-        port = (self._port or _free_port()) if self._tcp else None
-        logged = self._folder.log.stat().st_size if self._folder.log.exists() else 0
-        process = self._process = self._launch(run_as, port)
+    def _start_once(self, run_as: RunAs, life: int, deadline: Deadline) -> None:
+        port = (self._options.port or _free_port()) if self._tcp else None
+        sockets = make_socket_folder(self.path, run_as)
+        logged = self._folder.log_size()
+        log = self._folder.open_log()
         try:
-            if self._mode == "owned":
-                self._membership.enter(process.pid, self._mark())
-            endpoint = Endpoint(process.pid, self._folder.socket_folder(run_as), port)
-            deadline.wait(lambda: process.poll() is not None or self._answers(endpoint))
-            if process.poll() is not None or not self._answers(endpoint):
-                raise self._failure(port, logged)
+            process = self._launch(Launch(run_as, sockets, port, log, life))
+        finally:
+            os.close(log)
+        self._process = process
+        endpoint = Endpoint(process.pid, sockets, port)
+        try:
+            self._await_started(endpoint, logged, deadline)
         except BaseException:
-            self._terminate(process.pid)
-            reap(process)
-            self._membership.leave()
-            self._membership.reap_guard()
+            self._stopped(endpoint)
             raise
         self._endpoint = endpoint
 
-    def _failure(self, port: int | None, logged: int) -> Exception:
-        log = self._folder.log.read_bytes()[logged:].decode("utf-8", "replace")
-        if port is not None and _PORT_TAKEN in log:
-            return _PortTakenError(self.kind, port)
-        reason = self._reason(log) or f"it did not answer within {_START_SECONDS:g} s"
-        msg = f"the embedded {self.kind} server in {self.path} did not start: {reason}"
-        return EmbeddedServerError(msg, path=self.path, log=self._folder.log)
+    def _await_started(self, endpoint: Endpoint, logged: int, deadline: Deadline) -> None:
+        if self._options.mode == "owned":
+            self._membership.enter(endpoint.pid, self._mark())
+        refusal = self._wait(endpoint, deadline)
+        if refusal is None:
+            return
+        log = self._folder.log_since(logged)
+        if endpoint.port is not None and _PORT_TAKEN in log:
+            raise _PortTakenError(self.kind, endpoint.port)
+        raise self._failure(self._reason(log) or refusal)
+
+    def _wait(self, endpoint: Endpoint, deadline: Deadline) -> str | None:
+        """Wait until the server serves (None), or has ended or run out of time (why not)."""
+        deadline.wait(lambda: not self._alive(endpoint) or self._refusal(endpoint) is None)
+        return self._refusal(endpoint)
+
+    def _failure(self, reason: str) -> EmbeddedServerError:
+        return EmbeddedServerError(
+            f"the embedded {self.kind} in {self.path} did not start: {reason}",
+            path=self.path,
+            log=self._folder.log,
+        )
 
     def _refuse_other_port(self, running: Endpoint) -> None:
+        wanted = self._options.port
         if self._tcp and running.port is None:
-            msg = f"the {self.kind} server on {self.path} already runs without a TCP port: stop it first"
-            raise EmbeddedServerError(msg, path=self.path)
-        if self._port is not None and running.port != self._port:
-            msg = f"the {self.kind} server on {self.path} already runs on port {running.port}"
-            raise EmbeddedServerError(f"{msg}, not {self._port}: stop it first", path=self.path)
+            runs = "without a TCP port"
+        elif wanted and running.port != wanted:
+            runs = f"on port {running.port}, not {wanted}"
+        else:
+            return
+        raise EmbeddedServerError(
+            f"the {self.kind} in {self.path} already runs {runs}: stop it first", path=self.path
+        )
 
     def _refuse_unreachable(self, run_as: RunAs) -> None:
-        if (part := run_as.unreachable_part(self.path)) is None:
-            return
-        msg = (
-            f"the account {run_as.name}, which the {self.kind} server runs as, may not enter {part}: "
-            "choose a folder outside of it (e.g. under /var/lib), or pass run_as with an account "
-            "that may"
-        )
-        raise EmbeddedServerError(msg, path=self.path, run_as=run_as.name)
+        part = run_as.unreachable_part(self.path)
+        if part is not None:
+            raise EmbeddedServerError(
+                f"the {self.kind} server runs as {run_as.name}, who may not enter {part}: choose "
+                "a folder outside of it (for root e.g. below /var/lib), or name an account that "
+                "may with run_as",
+                path=self.path,
+                run_as=run_as.name,
+            )
 
     def _alive(self, endpoint: Endpoint) -> bool:
         return is_server(endpoint.pid, self._mark())
 
-    def _terminate(self, pid: int) -> None:
-        terminate(pid, self._mark(), seconds=_STOP_SECONDS)
-
-    def _let_go(self, *, stopped: bool) -> None:
-        if stopped:
-            reap(self._process)
-            self._membership.reap_guard()
-        else:
-            disown(self._process)
-            self._membership.disown_guard()
+    def _stopped(self, endpoint: Endpoint | None) -> None:
+        """Stop the server, then give up what there was to hold."""
+        if endpoint is not None:
+            terminate(endpoint.pid, self._mark(), seconds=self._options.stop_timeout)
+            remove_socket_folder(endpoint.sockets)
+        self._membership.dismiss()
+        self._membership.leave()
+        reap(self._process)
         self._process = None
 
-    def _forget_parent(self) -> None:
-        """Start afresh in a forked child: the running server is its parent's."""
-        if self._pid != os.getpid():
-            self._pid = os.getpid()
-            self._endpoint = None
-            disown(self._process)
-            self._process = None
-            self._membership = Membership(self._folder)
+    def _leave(self) -> None:
+        """Give up the share in a server that others may go on using."""
+        self._membership.leave()
+        disown(self._process)
+        self._process = None
 
     def _at_exit(self) -> None:
-        if self._pid == os.getpid():
+        if self._user == os.getpid():
             with suppress(EmbeddedServerError, OSError):
                 self.stop()
+
+    def _forget_parent(self) -> None:
+        """Keep the address, drop the share: in a forked child the server is its parent's."""
+        self._membership.leave(explicitly=False)
+        disown(self._process)
+        self._process = None
 
 
 class _PortTakenError(Exception):
     def __init__(self, kind: str, port: int) -> None:
-        super().__init__(f"port {port} on 127.0.0.1 is taken: the {kind} server cannot listen on it")
+        super().__init__(f"port {port} of 127.0.0.1 is taken: the embedded {kind} cannot use it")
         self.port = port
 
 
-def _free_port() -> int:
-    import socket
+def last_line(log: str, pattern: re.Pattern[str], *, without: str) -> str | None:
+    """Return what ``pattern`` finds in the last line that has it but not ``without``."""
+    for line in reversed(log.splitlines()):
+        match = pattern.search(line)
+        if match and without not in line:
+            return " ".join(match[0].split())
+    return None
 
+
+def _free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 
 
-def last_line(log: str, pattern: re.Pattern[str], *, without: str = "") -> str | None:
-    """Return the text after ``pattern`` in the last line that has it."""
-    for line in reversed(log.splitlines()):
-        match = pattern.search(line)
-        if match and not (without and without in line):
-            return match[0].strip()
-    return None
+_servers: weakref.WeakSet[EmbeddedServer] = weakref.WeakSet()
+
+
+def _forget_parents_servers() -> None:
+    for server in list(_servers):
+        server._forget_parent()  # noqa: SLF001 - the hook is part of the class, at module level
+
+
+os.register_at_fork(after_in_child=_forget_parents_servers)
