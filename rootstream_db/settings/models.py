@@ -262,6 +262,13 @@ class Settings(Section):
         """Return the TOML file that was read, if one was."""
         return self._gathered.config_file if self._gathered else None
 
+    def __eq__(self, other: object) -> bool:
+        """Compare the values alone: where they came from makes no difference."""
+        return type(other) is type(self) and dict(self) == dict(other)
+
+    def __hash__(self) -> int:
+        return hash(tuple(dict(self).values()))
+
     def require_servers(self) -> None:
         """Make sure that something says where PostgreSQL and Redis are.
 

@@ -56,7 +56,8 @@ class ServerUrl:
         secret = ":***" if self.password else ""
         user = f"{self.user}{secret}@" if self.user or secret else ""
         hosts = ",".join(str(host) for host in self.hosts)
-        return f"{self.scheme}://{user}{hosts}/{self.database}"
+        database = f"/{self.database}" if self.database else ""
+        return f"{self.scheme}://{user}{hosts}{database}"
 
 
 def parse_url(url: str, *, schemes: tuple[str, ...]) -> ServerUrl:
@@ -88,7 +89,7 @@ def _assemble(scheme: str, parts: SplitResult, hosts: tuple[Host, ...]) -> Serve
     return ServerUrl(
         scheme=scheme,
         hosts=hosts,
-        database=unquote(parts.path.removeprefix("/")),
+        database="" if scheme == "unix" else unquote(parts.path.removeprefix("/")),
         user=unquote(user) or query.get("user", [""])[-1],
         password=unquote(password) or query.get("password", [""])[-1] or None,
         query={key: values[-1] for key, values in query.items()},
