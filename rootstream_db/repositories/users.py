@@ -36,9 +36,11 @@ class UserRepository(Repository[User]):
         """Return the account that is known by that id outside, or None."""
         return self._get_where(User.public_id == public_id)
 
-    def list_all(self, *, after_id: int = 0, limit: int = 100) -> Sequence[User]:
-        """Return accounts in the order they were made, one page at a time."""
-        query = select(User).where(User.id > after_id).order_by(User.id).limit(limit)
+    def list_newest(self, *, limit: int = 100, before_id: int | None = None) -> Sequence[User]:
+        """Return accounts, the newest first; ``before_id`` goes on after an earlier page."""
+        query = select(User).order_by(User.id.desc()).limit(limit)
+        if before_id is not None:
+            query = query.where(User.id < before_id)
         return self.session.scalars(query).all()
 
     def count(self) -> int:
