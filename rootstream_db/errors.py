@@ -310,6 +310,29 @@ class RateLimitedError(RootStreamError):
         self.retry_after = retry_after
 
 
+class SyncError(RootStreamError):
+    """State and the history it comes from do not agree."""
+
+    code = "sync"
+    severity = Severity.HIGH
+
+
+class SnapshotCorruptError(SyncError):
+    """A stored snapshot is not what was saved; replay without it."""
+
+    code = "sync.snapshot_corrupt"
+
+    def __init__(self, aggregate: str, *, version: int) -> None:
+        super().__init__(
+            f"the snapshot of {aggregate} at version {version} is not what was saved: its checksum "
+            "does not match",
+            aggregate=aggregate,
+            version=version,
+        )
+        self.aggregate = aggregate
+        self.version = version
+
+
 class EmbeddedServerError(RootStreamError):
     """A server started by the package itself did not start, stay up or stop."""
 

@@ -1,0 +1,273 @@
+"""The event log and its snapshots: append, read in order, never change."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Final, NamedTuple
+
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    SmallInteger,
+    Text,
+    cast,
+    delete,
+    func,
+    literal,
+    select,
+    text,
+)
+from sqlalchemy.dialects.postgresql import JSONB, insert
+from sqlalchemy.orm import InstrumentedAttribute, Session
+
+from rootstream_db.models.events import EventLog, EventStream, Snapshot
+
+DEFAULT_LOG: Final = 0
+"""The log that migration 001 starts; its head row holds the dense order."""
+
+KEPT_SNAPSHOTS: Final = 2
+"""Snapshots kept of an aggregate: the latest, and one to fall back on."""
+
+
+@dataclass(frozen=True, slots=True)
+class RecordedEvent:
+    """One event as it stands in the log.
+
+    ``position`` is its place in the log, ``version`` its place in the aggregate; both start at 1
+    and have no holes. The repr leaves out what may be personal.
+    """
+
+    position: int
+    version: int
+    event_id: uuid.UUID
+    aggregate_type: str
+    aggregate_id: str
+    event_type: str
+    schema_version: int
+    data: dict[str, Any] = field(repr=False)
+    metadata: dict[str, Any] = field(repr=False)
+    user_id: int | None
+    subject_id: uuid.UUID | None
+    correlation_id: str | None
+    causation_id: uuid.UUID | None
+    occurred_at: datetime
+    recorded_at: datetime
+
+
+class AppendedEvent(NamedTuple):
+    """Where an appended event stands; ``duplicate`` when it stood there already."""
+
+    event_id: uuid.UUID
+    position: int
+    version: int
+    recorded_at: datetime
+    duplicate: bool
+
+
+@dataclass(frozen=True, slots=True)
+class StoredSnapshot:
+    """The state of an aggregate at a version; ``intact`` if nobody changed it since."""
+
+    aggregate_type: str
+    aggregate_id: str
+    version: int
+    state: dict[str, Any] = field(repr=False)
+    state_schema: int
+    created_at: datetime
+    intact: bool
+
+
+# In the order of RecordedEvent's fields.
+_RECORDED: Final = (
+    EventLog.position,
+    EventLog.version,
+    EventLog.event_id,
+    EventLog.aggregate_type,
+    EventLog.aggregate_id,
+    EventLog.event_type,
+    EventLog.schema_version,
+    EventLog.data,
+    EventLog.metadata_,
+    EventLog.user_id,
+    EventLog.subject_id,
+    EventLog.correlation_id,
+    EventLog.causation_id,
+    EventLog.occurred_at,
+    EventLog.recorded_at,
+)
+
+# In the order of StoredSnapshot's fields; its last field is computed.
+_SNAPSHOT: Final = (
+    Snapshot.aggregate_type,
+    Snapshot.aggregate_id,
+    Snapshot.version,
+    Snapshot.state,
+    Snapshot.state_schema,
+    Snapshot.created_at,
+)
+
+_APPEND: Final = text("""
+    SELECT event_id, position, version, recorded_at, duplicate
+    FROM append_events(CAST(:log_id AS smallint), CAST(:batch AS jsonb))
+""")
+
+
+class EventRepository:
+    """Appends to and reads from the log.
+
+    It is no ``Repository``: single events are neither added nor changed nor deleted.
+    """
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+
+    def append_batch(self, batch: bytes, *, log_id: int = DEFAULT_LOG) -> list[AppendedEvent]:
+        """Append everything in ``batch``, JSON as the function ``append_events`` describes it."""
+        parameters = {"log_id": log_id, "batch": batch.decode()}
+        return [AppendedEvent(*row) for row in self.session.execute(_APPEND, parameters)]
+
+    def get_version(self, aggregate_type: str, aggregate_id: str) -> int:
+        """Return how many events the aggregate has."""
+        stream = select(EventStream.version).where(
+            EventStream.aggregate_type == aggregate_type, EventStream.aggregate_id == aggregate_id
+        )
+        return self.session.scalar(stream) or 0
+
+    def list_stored_ids(self, event_ids: Iterable[uuid.UUID]) -> set[uuid.UUID]:
+        """Return which of the ids are in the log."""
+        return set(
+            self.session.scalars(select(EventLog.event_id).where(EventLog.event_id.in_(event_ids)))
+        )
+
+    def list_of_aggregate(
+        self,
+        aggregate_type: str,
+        aggregate_id: str,
+        *,
+        after_version: int,
+        to_version: int | None,
+        limit: int,
+    ) -> Sequence[RecordedEvent]:
+        """Return the events of one aggregate after a version, in order."""
+        conditions = [
+            EventLog.aggregate_type == aggregate_type,
+            EventLog.aggregate_id == aggregate_id,
+            EventLog.version > after_version,
+        ]
+        if to_version is not None:
+            conditions.append(EventLog.version <= to_version)
+        return self._list(*conditions, order=EventLog.version, limit=limit)
+
+    def list_all(
+        self, *, after_position: int, types: Collection[str] | None, limit: int
+    ) -> Sequence[RecordedEvent]:
+        """Return the events after a position, in the order of the log."""
+        conditions = [EventLog.log_id == DEFAULT_LOG, EventLog.position > after_position]
+        if types is not None:
+            conditions.append(EventLog.event_type.in_(types))
+        return self._list(*conditions, order=EventLog.position, limit=limit)
+
+    def list_of_user(
+        self, user_id: int, *, after_position: int, limit: int
+    ) -> Sequence[RecordedEvent]:
+        """Return what a user did after a position, in the order of the log."""
+        return self._list(
+            EventLog.log_id == DEFAULT_LOG,
+            EventLog.user_id == user_id,
+            EventLog.position > after_position,
+            order=EventLog.position,
+            limit=limit,
+        )
+
+    def _list(
+        self, *conditions: ColumnElement[bool], order: InstrumentedAttribute[int], limit: int
+    ) -> Sequence[RecordedEvent]:
+        statement = select(*_RECORDED).where(*conditions).order_by(order).limit(limit)
+        return [RecordedEvent(*row) for row in self.session.execute(statement)]
+
+
+class SnapshotRepository:
+    """Keeps the latest snapshots of each aggregate."""
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+
+    def save(
+        self,
+        aggregate_type: str,
+        aggregate_id: str,
+        *,
+        version: int,
+        state: bytes,
+        state_schema: int,
+    ) -> bool:
+        """Store a snapshot and drop old ones; False if the aggregate is not that far yet."""
+        given = (
+            select(
+                EventStream.aggregate_type,
+                EventStream.aggregate_id,
+                cast(version, BigInteger).label("version"),
+                cast(literal(state.decode(), Text), JSONB).label("state"),
+                cast(state_schema, SmallInteger).label("state_schema"),
+            )
+            .where(
+                EventStream.aggregate_type == aggregate_type,
+                EventStream.aggregate_id == aggregate_id,
+                EventStream.version >= version,
+            )
+            .subquery()
+        )
+        columns = {column.name: column for column in given.c} | {"checksum": _checksum(given.c)}
+        statement = insert(Snapshot).from_select(list(columns), select(*columns.values()))
+        replacing = statement.on_conflict_do_update(
+            index_elements=list(columns)[:3],
+            set_={name: statement.excluded[name] for name in list(columns)[3:]},
+        )
+        saved = self.session.scalar(replacing.returning(Snapshot.version)) is not None
+        if saved:
+            self._forget_old(aggregate_type, aggregate_id)
+        return saved
+
+    def get_latest(
+        self, aggregate_type: str, aggregate_id: str, *, state_schema: int
+    ) -> StoredSnapshot | None:
+        """Return the latest snapshot of that form, intact or not."""
+        row = self.session.execute(
+            select(*_SNAPSHOT, Snapshot.checksum == _checksum(Snapshot.__table__.c))
+            .where(
+                Snapshot.aggregate_type == aggregate_type,
+                Snapshot.aggregate_id == aggregate_id,
+                Snapshot.state_schema == state_schema,
+            )
+            .order_by(Snapshot.version.desc())
+            .limit(1)
+        ).first()
+        return None if row is None else StoredSnapshot(*row)
+
+    def _forget_old(self, aggregate_type: str, aggregate_id: str) -> None:
+        of_aggregate = (
+            Snapshot.aggregate_type == aggregate_type,
+            Snapshot.aggregate_id == aggregate_id,
+        )
+        oldest_kept = (
+            select(Snapshot.version)
+            .where(*of_aggregate)
+            .order_by(Snapshot.version.desc())
+            .offset(KEPT_SNAPSHOTS - 1)
+            .limit(1)
+            .scalar_subquery()
+        )
+        self.session.execute(
+            delete(Snapshot).where(*of_aggregate, Snapshot.version < oldest_kept),
+            execution_options={"synchronize_session": False},
+        )
+
+
+def _checksum(columns: Any) -> ColumnElement[bytes]:
+    """Return the digest of a snapshot as it is stored: jsonb has one text for one value."""
+    names = ("aggregate_type", "aggregate_id", "version", "state_schema", "state")
+    content = func.json_build_array(*(columns[name] for name in names))
+    return func.sha256(func.convert_to(cast(content, Text), "UTF8"))

@@ -1,0 +1,154 @@
+"""Decide what may be written into an event, so that every reader gets back what was meant.
+
+JSON, jsonb and Python disagree about a few values: some would come back changed, some would fail at
+commit, long after the line that made them. They are refused here, by the path to the value; the
+value itself is never repeated.
+"""
+
+from __future__ import annotations
+
+import math
+import uuid
+from datetime import datetime
+from decimal import Decimal
+from enum import Enum
+from typing import Final
+
+import orjson
+
+from rootstream_db.errors import ValidationError
+from rootstream_db.security.tokens import SecretText
+
+MAX_PAYLOAD_BYTES: Final = 1024 * 1024
+"""Largest JSON text of one event's data, or of its metadata: it is a message, not a file."""
+
+MAX_DEPTH: Final = 32
+"""Levels of nesting; far below what jsonb, orjson and other readers can take."""
+
+_INTEGERS: Final = range(-(2**63), 2**63)
+_SHOWN_KEY: Final = 40
+
+
+def encode(payload: dict[str, object], field: str, *, max_bytes: int = MAX_PAYLOAD_BYTES) -> bytes:
+    """Return ``payload`` as JSON.
+
+    Aware datetimes become RFC 3339 text, UUIDs and Decimals text, enum members their values.
+
+    Args:
+        payload: a JSON object.
+        field: what messages call it.
+        max_bytes: the longest JSON text allowed.
+
+    Raises:
+        ValidationError: something in it cannot be stored and read back as it is; ``field`` is the
+            path to it, for example ``data.viewers[3]``.
+    """
+    if not isinstance(payload, dict):
+        raise _refused(field, f"is a JSON object, a dict, not {_article(payload)}")
+    _check(payload, field, 0)
+    encoded = orjson.dumps(payload, default=_plain)
+    if len(encoded) > max_bytes:
+        raise _refused(
+            field,
+            f"is {len(encoded):,} bytes of JSON, {max_bytes:,} allowed: store the "
+            "content elsewhere and refer to it",
+        )
+    return encoded
+
+
+def check_text(value: object, path: str) -> None:
+    """Refuse what is no text PostgreSQL can store.
+
+    Raises:
+        ValidationError: it is not ``str``, or holds NUL or half of a surrogate pair.
+    """
+    if not isinstance(value, str):
+        raise _refused(path, f"is text, not {_article(value)}")
+    if "\0" in value:
+        raise _refused(path, "contains a NUL character, which PostgreSQL cannot store")
+    if not value.isascii():
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            raise _refused(path, "contains half of a surrogate pair: it is not Unicode") from None
+
+
+def check_time(value: datetime, path: str) -> None:
+    """Refuse a time that does not say where it is meant.
+
+    Raises:
+        ValidationError: it has no time zone.
+    """
+    if value.utcoffset() is None:
+        raise _refused(path, "is a naive datetime: give it a time zone")
+
+
+def _check(value: object, path: str, depth: int) -> None:
+    if depth > MAX_DEPTH:
+        raise _refused(path, f"is nested deeper than {MAX_DEPTH} levels")
+    if isinstance(value, dict):
+        for key, item in value.items():
+            # Paths are text that nearly nobody reads: only the unusual gets one.
+            if not (type(key) is str and _is_plain(key) and _is_plain(item)):
+                _check(item, f"{path}{_step(key, path)}", depth + 1)
+    elif isinstance(value, list) or type(value) is tuple:
+        for index, item in enumerate(value):
+            if not _is_plain(item):
+                _check(item, f"{path}[{index}]", depth + 1)
+    else:
+        _check_scalar(value, path)
+
+
+def _is_plain(value: object) -> bool:
+    if type(value) is str:
+        return value.isascii() and "\0" not in value
+    if type(value) is int:
+        return value in _INTEGERS
+    return value is None or type(value) is bool
+
+
+def _check_scalar(value: object, path: str) -> None:
+    match value:
+        case Enum():
+            _check_scalar(value.value, path)
+        case SecretText():
+            raise _refused(path, "is a secret: what is in an event is there for ever")
+        case str():
+            check_text(value, path)
+        case int() if value not in _INTEGERS:
+            raise _refused(path, "is an integer beyond 64 bits: send it as text")
+        case float() | Decimal() if not math.isfinite(value):
+            raise _refused(path, "is not a finite number, which JSON does not know")
+        case datetime():
+            check_time(value, path)
+        case None | int() | float() | Decimal() | uuid.UUID():
+            pass
+        case _:
+            raise _refused(path, f"is {_article(value)}, which JSON does not know")
+
+
+def _step(key: object, path: str) -> str:
+    if type(key) is not str:
+        raise _refused(path, f"has a key that is {_article(key)}: keys are text")
+    check_text(key, f"{path}: a key")
+    return f".{key}" if key.isidentifier() else f"[{key[:_SHOWN_KEY]!r}]"
+
+
+def _plain(value: object) -> object:
+    """Return what orjson does not know itself: Decimals, and subclasses of what it does know."""
+    match value:
+        case float():
+            return float(value)
+        case datetime():
+            return value.isoformat()
+        case _:
+            return str(value)
+
+
+def _refused(path: str, reason: str) -> ValidationError:
+    return ValidationError(f"{path} {reason}", field=path)
+
+
+def _article(value: object) -> str:
+    name = type(value).__name__
+    return f"{'an' if name[0] in 'aeiouAEIOU' else 'a'} {name}"

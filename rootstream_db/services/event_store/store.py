@@ -1,0 +1,132 @@
+"""The event store: what happened, appended in the transaction in which it happened."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Any
+
+from rootstream_db.clock import Clock, utc_now
+from rootstream_db.database import Database
+from rootstream_db.services.event_store.payload import MAX_PAYLOAD_BYTES
+from rootstream_db.services.event_store.pending import NewEvent, PendingEvent, prepare
+from rootstream_db.services.event_store.replay import EventReplayer
+from rootstream_db.services.event_store.writing import enqueue, write_pending
+from rootstream_db.unit_of_work import UnitOfWork
+
+
+class EventStore(EventReplayer):
+    """Appends events in the caller's unit of work and reads them in order.
+
+    Appended events wait in the unit and are written last before its commit, all in one call, so
+    that the end of the log is locked for the shortest time.
+
+    Args:
+        database: where reads without a unit of work go.
+        clock: the source of the time in event ids.
+        max_payload_bytes: the longest JSON text of one event's data, or of its metadata.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        *,
+        clock: Clock = utc_now,
+        max_payload_bytes: int = MAX_PAYLOAD_BYTES,
+    ) -> None:
+        super().__init__(database)
+        self._clock = clock
+        self._max_payload_bytes = max_payload_bytes
+
+    def append(  # noqa: PLR0917 - to this aggregate, this event: the order of the sentence
+        self,
+        work: UnitOfWork,
+        aggregate_type: str,
+        aggregate_id: str,
+        event_type: str,
+        data: dict[str, Any],
+        *,
+        expected_version: int | None = None,
+        metadata: dict[str, Any] | None = None,
+        schema_version: int = 1,
+        event_id: uuid.UUID | None = None,
+        user_id: int | None = None,
+        subject_id: uuid.UUID | None = None,
+        correlation_id: str | None = None,
+        causation_id: uuid.UUID | None = None,
+        occurred_at: datetime | None = None,
+    ) -> PendingEvent:
+        """Append one event when the unit of work commits.
+
+        ``expected_version`` is the version the aggregate must be at: a number, ``NEW``, ``EXISTS``,
+        or None for any. The arguments after it are those of ``NewEvent``.
+
+        Raises:
+            ValidationError: at once: the event cannot be stored, or not be read back as it is.
+            VersionConflictError: at the commit: the aggregate was not at the expected version.
+            ConflictError: at the commit: the event id is taken by another event.
+        """
+        event = NewEvent(
+            event_type=event_type,
+            data=data,
+            metadata=metadata,
+            schema_version=schema_version,
+            event_id=event_id,
+            user_id=user_id,
+            subject_id=subject_id,
+            correlation_id=correlation_id,
+            causation_id=causation_id,
+            occurred_at=occurred_at,
+        )
+        (pending,) = self.append_many(
+            work, aggregate_type, aggregate_id, [event], expected_version=expected_version
+        )
+        return pending
+
+    def append_many(
+        self,
+        work: UnitOfWork,
+        aggregate_type: str,
+        aggregate_id: str,
+        events: Iterable[NewEvent],
+        *,
+        expected_version: int | None = None,
+    ) -> list[PendingEvent]:
+        """Append events to one aggregate when the unit of work commits; see ``append``.
+
+        Args:
+            work: the unit whose fate the events share.
+            aggregate_type: kind of thing they happened to.
+            aggregate_id: which one.
+            events: what happened, in order; none of them is appended if one is refused.
+            expected_version: the version the aggregate must be at before the first of them.
+        """
+        prepared = [
+            prepare(
+                event,
+                (aggregate_type, aggregate_id),
+                # The rest follow the first: nobody can come between.
+                expected_version=None if number else expected_version,
+                now=work.now,
+                clock=self._clock,
+                max_bytes=self._max_payload_bytes,
+            )
+            for number, event in enumerate(events)
+        ]
+        enqueue(work, prepared)
+        return prepared
+
+    def flush(self, work: UnitOfWork) -> None:
+        """Write the unit's pending events now instead of at its commit.
+
+        Afterwards their positions and versions are known, and all other appends wait until the unit
+        ends: end it soon.
+
+        Raises:
+            VersionConflictError: an aggregate was not at the expected version. Like every error of
+                the database it has this form once it leaves the unit or a savepoint.
+            ConflictError: an event id is taken by another event.
+            ValidationError: an event id is used twice in the unit.
+        """
+        write_pending(work)

@@ -1,0 +1,51 @@
+"""The way of pending events from a unit of work into the log."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Final
+
+from rootstream_db.database.units import ReadSession
+from rootstream_db.errors import StorageError
+from rootstream_db.services.event_store.pending import PendingEvent, batch_of
+from rootstream_db.unit_of_work import UnitOfWork
+
+_KIND: Final = "events"
+"""The name of the list in ``UnitOfWork.pending``."""
+
+
+def enqueue(work: UnitOfWork, events: Sequence[PendingEvent]) -> None:
+    """Have the events written last before the unit commits, in one call with all others.
+
+    Raises:
+        StorageError: the unit is read-only.
+    """
+    if isinstance(work.session, ReadSession):
+        # Said here, because a unit of Database.read() has no transaction that could refuse.
+        raise StorageError("this unit of work is read-only: open transaction() to append")
+    pending = work.pending(_KIND)
+    if events and not pending:
+        # A key of its own each time: another before-commit action may append after this one ran.
+        work.before_commit(partial(write_pending, work), key=object())
+    pending.extend(events)
+
+
+def write_pending(work: UnitOfWork) -> None:
+    """Write what is pending in the unit; events learn where they stand."""
+    pending: list[PendingEvent] = work.pending(_KIND)
+    waiting = _not_written(work, pending)
+    if waiting:
+        appended = work.events.append_batch(batch_of(waiting))
+        places = {place.event_id: place for place in appended}
+        for event in waiting:
+            event.put(places[event.event_id])
+    # What is written inside a savepoint may go with it: it is looked for again at the end.
+    if not work.session.in_nested_transaction():
+        pending.clear()
+
+
+def _not_written(work: UnitOfWork, pending: Sequence[PendingEvent]) -> list[PendingEvent]:
+    unsure = [event.event_id for event in pending if event.position is not None]
+    stored = work.events.list_stored_ids(unsure) if unsure else set()
+    return [event for event in pending if event.event_id not in stored]
