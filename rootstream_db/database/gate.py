@@ -83,9 +83,9 @@ class FifoGate:
             if self._free:
                 self._free -= 1
                 return
+            started = self._monotonic()
             waiter = _Waiter()
             self._waiters.append(waiter)
-        started = self._monotonic()
         try:
             waiter.sleep(timeout)
         except BaseException:
