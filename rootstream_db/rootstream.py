@@ -208,8 +208,6 @@ class RootStream:
             streams=self.streams,
             recordings=self.recordings,
             viewers=self.viewers,
-            settings=self.settings.ingest,
-            clock=self.clock,
         )
 
     def transaction(self, *, read_only: bool = False) -> AbstractContextManager[UnitOfWork]:

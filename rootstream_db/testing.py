@@ -12,6 +12,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
 
+from pydantic import SecretStr
+
 from rootstream_db.embedded import EmbeddedPostgres, EmbeddedRedis
 from rootstream_db.settings import AccountSettings, DatabaseSettings, RedisSettings, Settings
 
@@ -85,8 +87,8 @@ def throwaway_servers(
 def settings_for(database_url: str, redis_url: str) -> Settings:
     """Return settings for throwaway servers: small pool, cheapest password hash."""
     return Settings(
-        database=DatabaseSettings(url=database_url, pool_size=8),
-        redis=RedisSettings(url=redis_url),
+        database=DatabaseSettings(url=SecretStr(database_url), pool_size=8),
+        redis=RedisSettings(url=SecretStr(redis_url)),
         accounts=AccountSettings(argon2_profile="cheapest-for-tests"),
     )
 

@@ -87,7 +87,7 @@ def _schema(rs: RootStream) -> Diagnosis:
 
 
 def _clock(rs: RootStream) -> Diagnosis:
-    skew = abs((rs.database.server_time() - rs.clock()).total_seconds())
+    skew = abs(rs.streams.clock_skew().total_seconds())
     finding = f"{skew * 1000:.0f} ms from PostgreSQL's"
     return Diagnosis("clock", "ok" if skew <= MAX_CLOCK_SKEW else "warning", finding)
 

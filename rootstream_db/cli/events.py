@@ -20,6 +20,7 @@ Limit = Annotated[int, typer.Option(min=1, max=100_000, help="How many events at
 @command(app)
 def show(
     invocation: Invocation,
+    *,
     aggregate_type: Annotated[str, typer.Argument(help="Such as Stream or User.")],
     aggregate_id: Annotated[str, typer.Argument(help="Id of the aggregate.")],
     after_version: Annotated[int, typer.Option(min=0, help="Start after this version.")] = 0,

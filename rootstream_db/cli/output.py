@@ -18,7 +18,8 @@ from rootstream_db.errors import RootStreamError
 class Advance(Protocol):
     """Moves a progress bar on by a number of steps."""
 
-    def __call__(self, steps: int = 1) -> None: ...
+    def __call__(self, steps: int = 1) -> None:
+        """Move on."""
 
 
 class Output:

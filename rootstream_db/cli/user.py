@@ -23,6 +23,7 @@ Login = Annotated[str, typer.Argument(help="Username or e-mail address, in any c
 @command(app)
 def register(
     invocation: Invocation,
+    *,
     username: Annotated[str, typer.Argument(help="3 to 32 characters.")],
     email: Annotated[str, typer.Argument(help="E-mail address.")],
     password_stdin: Annotated[

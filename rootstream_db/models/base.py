@@ -6,7 +6,7 @@ import uuid
 from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, dataclass_transform
 
 from sqlalchemy import (
     BigInteger,
@@ -23,7 +23,13 @@ from sqlalchemy import (
     text,
 )
 from sqlalchemy.dialects.postgresql import JSONB
-from sqlalchemy.orm import DeclarativeBase, Mapped, MappedAsDataclass, mapped_column
+from sqlalchemy.orm import (
+    DeclarativeBase,
+    Mapped,
+    MappedAsDataclass,
+    MappedColumn,
+    mapped_column,
+)
 
 NAMING_CONVENTION = {
     "ix": "ix_%(table_name)s_%(column_0_N_name)s",
@@ -38,7 +44,9 @@ SHA256_BYTES = 32
 
 identity_key = Annotated[int, mapped_column(BigInteger, Identity(), primary_key=True)]
 public_key = Annotated[uuid.UUID, mapped_column(Uuid, server_default=func.gen_random_uuid())]
-created_time = Annotated[datetime, mapped_column(DateTime(timezone=True), server_default=func.now())]
+created_time = Annotated[
+    datetime, mapped_column(DateTime(timezone=True), server_default=func.now())
+]
 updated_time = Annotated[
     datetime,
     mapped_column(
@@ -63,6 +71,10 @@ def choice(kind: type[StrEnum], name: str) -> Enum:
     )
 
 
+# Type checkers do not inherit the class keywords below; this tells them for every table.
+@dataclass_transform(
+    kw_only_default=True, eq_default=False, field_specifiers=(MappedColumn, mapped_column)
+)
 class Base(MappedAsDataclass, DeclarativeBase, kw_only=True, eq=False, repr=False):
     """Base of all rows: a typed keyword constructor, identity comparison, a repr without data."""
 
@@ -77,12 +89,12 @@ class Base(MappedAsDataclass, DeclarativeBase, kw_only=True, eq=False, repr=Fals
         uuid.UUID: Uuid,
     }
     # RETURNING fetches trigger-made values such as updated_at, so rows stay readable when detached.
-    __mapper_args__: ClassVar[dict[str, Any]] = {"eager_defaults": True}
+    __mapper_args__ = {"eager_defaults": True}  # noqa: RUF012 - declared by SQLAlchemy
 
     def __repr__(self) -> str:
         """Show the identity only: columns may hold personal or secret data."""
         keys = self.__mapper__.primary_key
-        shown = ", ".join(f"{key.key}={self.__dict__.get(key.key)!r}" for key in keys)
+        shown = ", ".join(f"{key.key}={self.__dict__.get(str(key.key))!r}" for key in keys)
         return f"{type(self).__name__}({shown})"
 
 

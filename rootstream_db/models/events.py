@@ -86,9 +86,7 @@ class EventLog(Base):
     correlation_id: Mapped[str | None] = mapped_column(String(200), default=None)
     causation_id: Mapped[uuid.UUID | None] = mapped_column(default=None)
     occurred_at: Mapped[datetime]
-    recorded_at: Mapped[datetime] = mapped_column(
-        server_default=func.clock_timestamp(), init=False
-    )
+    recorded_at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp(), init=False)
     row_hash: Mapped[bytes]
 
 
@@ -102,9 +100,7 @@ class EventCommit(Base):
     last_position: Mapped[int]
     events: Mapped[int] = mapped_column(Integer)
     chain: Mapped[bytes]
-    recorded_at: Mapped[datetime] = mapped_column(
-        server_default=func.clock_timestamp(), init=False
-    )
+    recorded_at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp(), init=False)
 
 
 class Snapshot(Base):

@@ -1,4 +1,4 @@
-"""Streams: the cold configuration, the keys that publish it, and the one hot row of its live state."""
+"""Streams: cold configuration, keys that publish it, and one hot row of live state."""
 
 from __future__ import annotations
 
@@ -44,9 +44,7 @@ class Stream(Timestamped, Base):
     __table_args__ = (
         CheckConstraint("char_length(name) BETWEEN 1 AND 200", name="name_length"),
         CheckConstraint("max_viewers > 0", name="max_viewers_positive"),
-        CheckConstraint(
-            "reconnect_grace_seconds BETWEEN 0 AND 3600", name="reconnect_grace_range"
-        ),
+        CheckConstraint("reconnect_grace_seconds BETWEEN 0 AND 3600", name="reconnect_grace_range"),
         CheckConstraint("record_keep_days > 0", name="record_keep_days_positive"),
     )
 
@@ -152,5 +150,3 @@ class StreamTotals(Base):
     views: Mapped[counter] = mapped_column(default=0)
     watch_seconds: Mapped[counter] = mapped_column(default=0)
     bytes_out: Mapped[counter] = mapped_column(default=0)
-
-

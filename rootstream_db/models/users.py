@@ -114,5 +114,3 @@ class LoginThrottle(Base):
         if self.locked_until is None:
             return timedelta(0)
         return max(self.locked_until - now, timedelta(0))
-
-

@@ -16,7 +16,6 @@ from rootstream_db import schema
 from rootstream_db.errors import DatabaseUnavailableError, SchemaError, StorageTimeoutError
 from rootstream_db.models import Base
 
-
 SPAWN = multiprocessing.get_context("spawn")
 
 
