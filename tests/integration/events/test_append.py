@@ -8,7 +8,6 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from rootstream_db.correlation import correlation
-from rootstream_db.database import Database
 from rootstream_db.errors import (
     ConflictError,
     StorageError,
@@ -16,12 +15,7 @@ from rootstream_db.errors import (
     VersionConflictError,
 )
 from rootstream_db.services.event_store import EXISTS, NEW, EventStore, NewEvent
-from rootstream_db.testing import EPOCH, FrozenClock
-
-
-@pytest.fixture
-def events(database: Database, clock: FrozenClock) -> EventStore:
-    return EventStore(database, clock=clock)
+from rootstream_db.testing import EPOCH
 
 
 def seen(events: EventStore, aggregate_type: str = "Stream", aggregate_id: str = "7") -> list[str]:
