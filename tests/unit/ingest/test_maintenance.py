@@ -1,0 +1,92 @@
+"""The thread that ends dead publishers and flushes viewers while nobody calls."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from datetime import timedelta
+
+import pytest
+
+from rootstream_db.errors import DatabaseUnavailableError
+from rootstream_db.services.ingest.maintenance import Maintenance, interval_for
+
+SHORT = timedelta(milliseconds=1)
+
+
+def test_jobs_run_again_and_again_until_it_is_closed():
+    runs = 0
+    third = threading.Event()
+
+    def job() -> None:
+        nonlocal runs
+        runs += 1
+        if runs == 3:
+            third.set()
+
+    with Maintenance({"job": job}, interval=SHORT) as maintenance:
+        assert third.wait(10)
+    seen = runs
+
+    assert not maintenance._thread.is_alive()
+    assert seen == runs
+
+
+def test_it_stops_at_once_whatever_the_interval():
+    with Maintenance({}, interval=timedelta(hours=1)) as maintenance:
+        assert maintenance._thread.is_alive()
+
+    assert not maintenance._thread.is_alive()
+
+
+def test_closing_what_never_began_is_allowed():
+    Maintenance({}, interval=SHORT).close()
+
+
+def test_a_failing_job_does_not_keep_the_others_from_running():
+    ran = []
+
+    def failing() -> None:
+        raise DatabaseUnavailableError("no connection")
+
+    Maintenance(
+        {"first": failing, "second": lambda: ran.append("second")}, interval=SHORT
+    ).run_once()
+
+    assert ["second"] == ran
+
+
+def test_an_outage_is_one_line_when_it_begins_and_one_when_it_ends(
+    caplog: pytest.LogCaptureFixture,
+):
+    broken = True
+
+    def job() -> None:
+        if broken:
+            raise DatabaseUnavailableError("no connection")
+
+    maintenance = Maintenance({"reaping": job}, interval=SHORT)
+    with caplog.at_level(logging.INFO):
+        for _ in range(3):
+            maintenance.run_once()
+        broken = False
+        maintenance.run_once()
+        maintenance.run_once()
+
+    assert [
+        "reaping fails, trying on: no connection",
+        "reaping works again",
+    ] == caplog.messages
+
+
+@pytest.mark.parametrize(
+    ("lease", "interval"),
+    [
+        (timedelta(milliseconds=100), timedelta(milliseconds=200)),
+        (timedelta(seconds=4), timedelta(seconds=1)),
+        (timedelta(seconds=15), timedelta(seconds=3.75)),
+        (timedelta(minutes=10), timedelta(seconds=5)),
+    ],
+)
+def test_it_looks_several_times_a_lease(lease: timedelta, interval: timedelta):
+    assert interval == interval_for(lease)
