@@ -52,12 +52,12 @@ class UsageLogRepository(Repository[UsageLog]):
     ) -> dict[UsageKind, Decimal]:
         """Return the account's sum of each kind from ``since`` up to, not including, ``until``."""
         query = (
-            select(UsageLog.kind, func.sum(UsageLog.quantity))
+            select(UsageLog.kind, func.sum(UsageLog.quantity).label("total"))
             .where(UsageLog.billing_account_id == billing_account_id)
             .where(UsageLog.occurred_at >= since, UsageLog.occurred_at < until)
             .group_by(UsageLog.kind)
         )
-        return dict(self.session.execute(query).tuples().all())
+        return {row.kind: row.total for row in self.session.execute(query)}
 
     def list_by_account(
         self, billing_account_id: int, since: datetime, until: datetime, *, limit: int = 1000

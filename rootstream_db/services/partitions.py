@@ -209,7 +209,7 @@ def _covered_until(starts: Sequence[datetime], now: datetime, period: Period) ->
 def _warnings(
     scheme: Scheme, covered: datetime | None, default_rows: int, *, now: datetime
 ) -> Iterator[str]:
-    advice = "run `rootstream-db db partitions` from cron"
+    advice = "`rootstream-db db upgrade` makes them, daily from cron"
     if covered is None:
         yield f"{scheme.table} has no partition for this {scheme.period}: {advice}"
     elif covered <= now + timedelta(days=1):
