@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import typer
-from pydantic import SecretStr
 
 from rootstream_db.cli.exit_codes import ExitCode
 from rootstream_db.cli.invocation import Invocation, command
-from rootstream_db.settings import Settings, findings
 
 app = typer.Typer(help="Show and check the configuration.", no_args_is_help=True)
 
@@ -17,10 +13,11 @@ app = typer.Typer(help="Show and check the configuration.", no_args_is_help=True
 @command(app)
 def show(invocation: Invocation) -> None:
     """Show every setting with its source; secrets are masked."""
-    settings = invocation.settings
+    from rootstream_db.settings import listing
+
     rows = [
-        {"setting": name, "value": _masked(_value(settings, name)), "source": source}
-        for name, source in settings.sources.items()
+        {"setting": line.name, "value": line.value, "source": line.source}
+        for line in listing(invocation.settings)
     ]
     invocation.output.table("settings", rows, empty="no settings")
 
@@ -28,6 +25,8 @@ def show(invocation: Invocation) -> None:
 @command(app)
 def check(invocation: Invocation) -> ExitCode | None:
     """List findings; exit 78 when one of them is an error, 3 when one is a warning."""
+    from rootstream_db.settings import findings
+
     invocation.settings.require_servers()
     found = findings(invocation.settings)
     rows = [
@@ -46,18 +45,3 @@ def check(invocation: Invocation) -> ExitCode | None:
     if severities & {"high", "critical"}:
         return ExitCode.BAD_CONFIGURATION
     return ExitCode.DEGRADED if "medium" in severities else None
-
-
-def _value(settings: Settings, name: str) -> Any:
-    value: Any = settings
-    for part in name.split("."):
-        value = getattr(value, part)
-    return value
-
-
-def _masked(value: Any) -> str | None:
-    if isinstance(value, tuple):
-        return ", ".join(str(_masked(item)) for item in value)
-    if isinstance(value, SecretStr):
-        return "********"
-    return None if value is None else str(value)

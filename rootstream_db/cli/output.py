@@ -5,14 +5,20 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import Any, Final, Protocol, TextIO
 
 import orjson
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from rootstream_db.errors import RootStreamError
+
+PIPE_WIDTH: Final = 200
+"""Columns of output that no terminal limits."""
+
+_IDENTIFIERS: Final = ("id", "position", "version")
 
 
 class Advance(Protocol):
@@ -33,20 +39,21 @@ class Output:
     def __init__(self, *, as_json: bool = False, quiet: bool = False) -> None:
         self.as_json = as_json
         self.quiet = quiet
-        self.console = Console(soft_wrap=True, highlight=False)
-        self.messages = Console(stderr=True, soft_wrap=True, highlight=False)
+        self.console = Console(highlight=False, width=_width(sys.stdout))
+        self.messages = Console(stderr=True, highlight=False, width=_width(sys.stderr))
 
     def say(self, message: str) -> None:
         """Tell a person what is going on."""
         if not (self.quiet or self.as_json):
-            self.messages.print(message, markup=False)
+            self.messages.print(message, markup=False, soft_wrap=True)
 
     def result(self, data: Mapping[str, Any], text: str | None = None) -> None:
         """Print what the command found: the object, or a sentence about it."""
         if self.as_json:
             _write_json(data)
         elif not self.quiet:
-            self.console.print(_lines(data) if text is None else text, markup=False)
+            shown = _lines(data) if text is None else text
+            self.console.print(shown, markup=False, soft_wrap=True)
 
     def table(self, name: str, rows: Sequence[Mapping[str, Any]], *, empty: str) -> None:
         """Print rows as a table, or as ``{name: [...]}`` for programs."""
@@ -59,7 +66,8 @@ class Output:
         """Say in one line what went wrong."""
         if self.as_json:
             _write_json({"error": error.as_dict()})
-        self.messages.print(f"error: {one_line(str(error))}", style="red", markup=False)
+        line = f"error: {one_line(str(error))}"
+        self.messages.print(line, style="red", markup=False, soft_wrap=True)
 
     @contextmanager
     def progress(self, title: str, total: int | None = None) -> Iterator[Advance]:
@@ -88,24 +96,37 @@ def _write_json(data: Mapping[str, Any]) -> None:
     sys.stdout.flush()
 
 
+def _width(stream: TextIO) -> int | None:
+    """Return the width to assume: a terminal's own, and plenty for a file or a pipe."""
+    return None if stream.isatty() else PIPE_WIDTH
+
+
 def _lines(data: Mapping[str, Any]) -> str:
-    return "\n".join(f"{name.replace('_', ' ')}: {_shown(value)}" for name, value in data.items())
+    return "\n".join(f"{_title(name)}: {_shown(name, value)}" for name, value in data.items())
 
 
 def _table(rows: Iterable[Mapping[str, Any]]) -> Table:
     rows = list(rows)
     table = Table(header_style="bold")
-    for name in rows[0]:
-        right = isinstance(rows[0][name], int | float) and not isinstance(rows[0][name], bool)
-        table.add_column(name.replace("_", " "), justify="right" if right else "left")
+    for name, value in rows[0].items():
+        right = isinstance(value, int | float) and not isinstance(value, bool)
+        table.add_column(_title(name), justify="right" if right else "left")
     for row in rows:
-        table.add_row(*(_shown(value) for value in row.values()))
+        table.add_row(*(escape(_shown(name, value)) for name, value in row.items()))
     return table
 
 
-def _shown(value: object) -> str:
+def _title(name: str) -> str:
+    return name.replace("_", " ")
+
+
+def _shown(name: str, value: object) -> str:
     if value is None:
         return "-"
     if isinstance(value, bool):
         return "yes" if value else "no"
-    return f"{value:,}" if isinstance(value, int) else str(value)
+    if isinstance(value, dict | list):
+        return orjson.dumps(value, default=str).decode()
+    if isinstance(value, int) and not name.endswith(_IDENTIFIERS):
+        return f"{value:,}"
+    return str(value)

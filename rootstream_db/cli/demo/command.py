@@ -8,17 +8,17 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from rootstream_db.cli.demo.screen import screen
-from rootstream_db.cli.demo.story import Scale, Story
-from rootstream_db.cli.demo.told import Check, as_row, checks
 from rootstream_db.cli.exit_codes import ExitCode
 from rootstream_db.cli.invocation import Invocation, command
 from rootstream_db.cli.output import Output
-from rootstream_db.rootstream import RootStream
+
+if TYPE_CHECKING:
+    from rootstream_db.cli.demo.story import Story
+    from rootstream_db.cli.demo.told import Check
 
 NEXT = (
     "where to look next: docs/tutorial/first-stream.md · rootstream-db --help · "
@@ -53,6 +53,11 @@ def demo(
     path: Folder = None,
 ) -> ExitCode | None:
     """Run the sixty-second trial: real servers, a crowd, and every total checked."""
+    from rootstream_db.cli.demo.screen import screen
+    from rootstream_db.cli.demo.story import Scale, Story
+    from rootstream_db.cli.demo.told import checks
+    from rootstream_db.rootstream import RootStream
+
     output = invocation.output
     scale = Scale(streams, viewers, seconds, rate)
     with _folder(path) as folder:
@@ -85,7 +90,7 @@ def _folder(path: Path | None) -> Iterator[Path]:
 def _report(output: Output, story: Story, found: list[Check]) -> ExitCode | None:
     for note in story.progress.notes:
         output.say(note)
-    rows = [as_row(check) for check in found]
+    rows = [check.as_row() for check in found]
     agrees = all(check.agrees for check in found)
     rate = round(story.told["heartbeats"] / max(story.crowd_seconds, 0.001))
     if output.as_json:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -41,6 +41,10 @@ class Check:
         """Whether nothing was lost and nothing doubled."""
         return self.told == self.found
 
+    def as_row(self) -> dict[str, Any]:
+        """Return the check as a row of the summary table."""
+        return {**asdict(self), "agrees": self.agrees}
+
 
 def checks(rs: RootStream, told: Told, *, streams: Sequence[int], start: int) -> list[Check]:
     """Compare every total of the demo with PostgreSQL and with the replayed events.
@@ -73,13 +77,3 @@ def checks(rs: RootStream, told: Told, *, streams: Sequence[int], start: int) ->
         Check("bytes out", told["bytes_out"], sum(row.bytes_out for row in totals)),
         Check("events without a gap", span, len(events)),
     ]
-
-
-def as_row(check: Check) -> dict[str, Any]:
-    """Return a check as a row of the summary table."""
-    return {
-        "total": check.total,
-        "told": check.told,
-        "found": check.found,
-        "agrees": check.agrees,
-    }
