@@ -74,10 +74,7 @@ def check_email(email: str) -> str:
     except EmailNotValidError as error:
         raise _refused("email", f"this is no e-mail address that can be used: {error}") from error
     # An address in ASCII compares alike under every locale of the database.
-    stored = f"{valid.local_part}@{valid.ascii_domain}"
-    if len(stored) > MAX_EMAIL:
-        raise _refused("email", f"an e-mail address has at most {MAX_EMAIL} characters in ASCII")
-    return stored
+    return f"{valid.local_part}@{valid.ascii_domain}"
 
 
 def check_password(

@@ -16,13 +16,19 @@ PASSWORD = "correct horse battery staple"
 
 
 class CountingHasher(PasswordHasher):
-    """Counts verifications, and calls ``after_verify`` between a verification and its use."""
+    """Counts what it does, and calls ``after_verify`` between a verification and its use."""
 
-    def __init__(self):
-        super().__init__("cheapest-for-tests")
+    def __init__(self, profile="cheapest-for-tests"):
+        super().__init__(profile)
+        self.hashed = 0
         self.verified = 0
         self.after_verify = lambda: None
         self._counting = threading.Lock()
+
+    def hash(self, password):
+        with self._counting:
+            self.hashed += 1
+        return super().hash(password)
 
     def verify(self, stored, password):
         with self._counting:

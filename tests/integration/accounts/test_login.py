@@ -213,5 +213,18 @@ def test_a_login_renews_a_hash_made_at_another_cost(accounts, database, alice, c
     assert {"ip_address": None, "rehashed": True} == told(alice)[-1][1]
 
 
+def test_a_deactivated_account_is_not_rehashed_which_would_take_twice_as_long(
+    accounts, database, alice, clock, hasher
+):
+    with database.transaction() as work:
+        accounts.deactivate(work, alice)
+    costly = type(hasher)("rfc9106-low-memory")
+    events = EventStore(database, clock=clock)
+    stronger = AccountManager(database, events, AccountSettings(), hasher=costly)
+    with pytest.raises(InvalidCredentialsError):
+        log_in(stronger, database)
+    assert (1, 0) == (costly.verified, costly.hashed)
+
+
 def test_a_login_keeps_a_hash_of_the_right_cost(accounts, database, alice):
     assert alice.password_hash == log_in(accounts, database).password_hash

@@ -76,7 +76,7 @@ def test_who_does_not_exist_is_not_found(work):
 
 
 def test_a_look_up_shows_the_account_as_it_is_now(work):
-    user = make_user(work, username="Alice")
+    user = make_user(work, username="Alice", display_name="as it was")
     work.session.execute(text("UPDATE users SET display_name = 'changed beside the ORM'"))
     assert "changed beside the ORM" == work.users.get_by_username("alice").display_name
     assert user is work.users.lock(user.id)

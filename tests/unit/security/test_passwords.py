@@ -38,8 +38,9 @@ class Gate:
 
 def gated(max_concurrent, *, max_wait=30.0):
     hasher = PasswordHasher("cheapest-for-tests", max_concurrent=max_concurrent, max_wait=max_wait)
-    hasher._argon2 = Gate()
-    return hasher, hasher._argon2
+    gate = Gate()
+    vars(hasher).update(_argon2=gate)
+    return hasher, gate
 
 
 def wait_until(condition):
