@@ -13,7 +13,8 @@ from sqlalchemy import URL, Engine, ExceptionContext, QueuePool, create_engine, 
 from sqlalchemy.exc import DisconnectionError, InvalidatePoolError
 from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
 
-from rootstream_db.database.translation import DISCONNECT_STATES, hide_values
+from rootstream_db.database.translation import DISCONNECT_STATES, hide_values, unsendable
+from rootstream_db.errors import ValidationError
 from rootstream_db.settings import DatabaseSettings
 
 READ_ONLY_OPTION: Final = "rootstream_read_only"
@@ -40,7 +41,7 @@ def build_engine(url: SecretStr, settings: DatabaseSettings, *, pool_size: int) 
         pool_timeout=settings.pool_timeout,
         # The connection used last has warm caches and needs no test; the others may rest.
         pool_use_lifo=True,
-        json_serializer=orjson.dumps,
+        json_serializer=_to_json,
         json_deserializer=orjson.loads,
         use_native_hstore=False,
         # Parameters are data of users; errors and logs show the statement alone.
@@ -139,9 +140,20 @@ def _listed(hosts: str | tuple[str, ...]) -> list[str]:
     return hosts.split(",") if isinstance(hosts, str) else list(hosts)
 
 
+def _to_json(value: object) -> bytes:
+    try:
+        return orjson.dumps(value)
+    except TypeError as error:
+        # It names the type that JSON has no form for, never the value.
+        raise ValidationError(f"a value cannot be stored as JSON: {error}") from error
+
+
 def _judge(context: ExceptionContext) -> None:
     """Tell SQLAlchemy which errors mean that the pool leads to the wrong server."""
     error = context.original_exception
+    if (refusal := unsendable(error)) is not None:
+        # Not an error of the driver, so the unit of work would pass it on untranslated.
+        raise refusal from error
     hide_values(error)
     if context.sqlalchemy_exception is not None:
         hide_values(context.sqlalchemy_exception)

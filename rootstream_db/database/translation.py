@@ -13,6 +13,7 @@ from sqlalchemy import exc as sa
 from sqlalchemy.orm.exc import StaleDataError
 
 from rootstream_db.errors import (
+    CircuitOpenError,
     ConfigurationError,
     ConflictError,
     DatabaseUnavailableError,
@@ -100,9 +101,14 @@ def translate(error: Exception, *, server: ServerUrl, read_only: bool = False) -
     if isinstance(original, psycopg.Error):
         hide_values(error)
         return _translate_driver(original, server, read_only=read_only)
-    if isinstance(error, sa.StatementError) and isinstance(original, TypeError | ValueError):
-        return ValidationError(f"a value cannot be stored: {_reason(original)}")
     return error
+
+
+def unsendable(error: BaseException) -> ValidationError | None:
+    """Return our error for a value that could not even be written down for the server."""
+    if isinstance(error, UnicodeEncodeError):
+        return ValidationError(_INVALID["22021"])
+    return None
 
 
 def hide_values(error: BaseException) -> None:
@@ -122,7 +128,9 @@ def hide_values(error: BaseException) -> None:
 
 def is_connection_failure(error: BaseException) -> bool:
     """Tell whether the connection could not be made or was lost: what the circuit counts."""
-    if not isinstance(error, DatabaseUnavailableError) or isinstance(error, ReadOnlyDatabaseError):
+    if not isinstance(error, DatabaseUnavailableError) or isinstance(
+        error, ReadOnlyDatabaseError | CircuitOpenError
+    ):
         return False
     state = error.context.get("sqlstate") or "08000"
     return str(state).startswith(("08", "57P")) or state == "53300"
@@ -140,11 +148,6 @@ def _translate_driver(
 
 def _state_from_text(message: str) -> str:
     return next((state for pattern, state in _REFUSED if pattern.search(message)), "")
-
-
-def _reason(original: Exception) -> str:
-    # orjson and psycopg name the type they cannot write, never the value.
-    return str(original).splitlines()[0] if str(original) else type(original).__name__
 
 
 def _conflict(failure: _Failure) -> RootStreamError:
