@@ -2,7 +2,7 @@
 
 JSON, jsonb and Python disagree about a few values: some would come back changed, some would fail at
 commit, long after the line that made them. They are refused here, by the path to the value; the
-value itself is never repeated.
+value itself is never repeated. What remains: a float that is a whole number comes back as an int.
 """
 
 from __future__ import annotations
@@ -131,7 +131,8 @@ def _step(key: object, path: str) -> str:
     if type(key) is not str:
         raise _refused(path, f"has a key that is {_article(key)}: keys are text")
     check_text(key, f"{path}: a key")
-    return f".{key}" if key.isidentifier() else f"[{key[:_SHOWN_KEY]!r}]"
+    shown = key[:_SHOWN_KEY]
+    return f".{shown}" if key.isidentifier() else f"[{shown!r}]"
 
 
 def _plain(value: object) -> object:
