@@ -1,4 +1,4 @@
-"""The folder of one embedded server: lock, log, password, marker."""
+"""The folder of one embedded server: lock, password, marker, and who may enter it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from rootstream_db.embedded.process import Deadline
 from rootstream_db.errors import EmbeddedServerError
 
 _MARKER = "rootstream-embedded.json"
-_LARGE_LOG = 16 * 1024 * 1024
 
 
 class ServerFolder:
@@ -36,11 +35,6 @@ class ServerFolder:
     def data(self) -> Path:
         """Return the folder the server keeps its data in; nothing in it is ever ours."""
         return self.path / "data"
-
-    @property
-    def log(self) -> Path:
-        """Return the file the server logs to."""
-        return self.path / "server.log"
 
     def create(self) -> None:
         """Make the folder and what is missing above it, so that the server can walk in."""
@@ -93,22 +87,6 @@ class ServerFolder:
         if os.geteuid() == 0 and os.fstat(descriptor).st_uid != owner.st_uid:
             os.fchown(descriptor, owner.st_uid, owner.st_gid)
         return descriptor
-
-    def open_log(self) -> int:
-        """Open the log for the server to append to; a large one is put aside first."""
-        if self.log.exists() and self.log.stat().st_size > _LARGE_LOG:
-            self.log.replace(self.log.with_suffix(".log.1"))
-        return self.open_private(self.log.name, os.O_WRONLY | os.O_APPEND)
-
-    def log_size(self) -> int:
-        """Return how long the log is, to read later what came after."""
-        return self.log.stat().st_size if self.log.exists() else 0
-
-    def log_since(self, size: int) -> str:
-        """Return what was logged after the log was ``size`` bytes long."""
-        with self.log.open("rb") as file:
-            file.seek(size if size <= self.log_size() else 0)
-            return file.read().decode("utf-8", "replace")
 
     def give_to_owner(self, path: Path) -> None:
         """Make a file of ours belong to the folder's owner."""

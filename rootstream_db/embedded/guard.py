@@ -27,7 +27,8 @@ from rootstream_db.errors import EmbeddedServerError
 _ANSWER_SECONDS = 10.0
 
 # Reads one request a line until the last writer has gone, then stops the server if the pid is
-# still the server's: SIGINT, and SIGQUIT after a minute. $1 pid, $2 an argument that only the
+# still the server's: SIGINT, and SIGQUIT after a minute (ten where sleep knows
+# no fractions). $1 pid, $2 an argument that only the
 # server has, $3 the folder for answers, which are never written through what is there already.
 _GUARD = r"""
 set -C
@@ -44,12 +45,12 @@ while read -r answer request; do
 done
 exec < /dev/null
 if is_server "$1" "$2"; then kill -INT "$1"; fi
-seconds=0
+rounds=0
 while is_server "$1" "$2"; do
-    sleep 1
-    seconds=$((seconds + 1))
-    if [ "$seconds" = 60 ]; then kill -QUIT "$1"; fi
-    if [ "$seconds" = 70 ]; then exit 1; fi
+    sleep 0.1 || sleep 1
+    rounds=$((rounds + 1))
+    if [ "$rounds" = 600 ]; then kill -QUIT "$1"; fi
+    if [ "$rounds" = 700 ]; then exit 1; fi
 done
 """
 
@@ -120,18 +121,24 @@ class Membership:
         """Return whether nobody else uses the server; the own share in the count may end here."""
         return self._users is not None and try_lock(self._users)
 
-    def dismiss(self) -> None:
-        """Send the guard home: the server it watched over has been stopped."""
-        self._ask("dismiss")
-        reap(self._guard)
-        self._guard = None
-
     def leave(self, *, explicitly: bool = True) -> None:
         """Give up the share; when it was the last, the guard sees to a server still running.
 
         Args:
             explicitly: give the lock up too; a forked child must not, it is its parent's.
         """
+        self._let_go(explicitly=explicitly)
+        disown(self._guard)
+        self._guard = None
+
+    def disband(self) -> None:
+        """Give up the share in a server that has stopped, and send its guard home."""
+        self._ask("dismiss")
+        self._let_go(explicitly=True)
+        reap(self._guard)
+        self._guard = None
+
+    def _let_go(self, *, explicitly: bool) -> None:
         users, writer, self._users, self._writer = self._users, self._writer, None, None
         if users is not None:
             if explicitly:  # because a child forked in the meantime may hold the same lock open
@@ -139,8 +146,6 @@ class Membership:
             os.close(users)
         if writer is not None:
             os.close(writer)
-        disown(self._guard)
-        self._guard = None
 
     def _lock_users(self) -> None:
         if self._users is None:

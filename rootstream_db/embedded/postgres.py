@@ -20,10 +20,12 @@ import psycopg
 from psycopg import sql
 
 from rootstream_db.embedded.binaries import PostgresBinaries, find_postgres
+from rootstream_db.embedded.endpoint import Endpoint, Launch, Mode, Options
+from rootstream_db.embedded.log import last_words
 from rootstream_db.embedded.process import is_server, spawn
 from rootstream_db.embedded.reach import reachable
 from rootstream_db.embedded.run_as import RunAs
-from rootstream_db.embedded.server import EmbeddedServer, Endpoint, Launch, Mode, Options, last_line
+from rootstream_db.embedded.server import EmbeddedServer
 from rootstream_db.errors import EmbeddedServerError
 
 _SOCKET_PORT = 5432
@@ -232,7 +234,7 @@ class EmbeddedPostgres(EmbeddedServer):
             )
 
     def _reason(self, log: str) -> str | None:
-        return last_line(log, _REASON, without=_NOT_A_REASON)
+        return last_words(log, _REASON, without=_NOT_A_REASON)
 
 
 def _connect(endpoint: Endpoint, *, timeout: int) -> psycopg.Connection[tuple[Any, ...]]:

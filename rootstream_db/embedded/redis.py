@@ -15,10 +15,12 @@ from typing import ClassVar
 from urllib.parse import quote
 
 from rootstream_db.embedded.binaries import RedisBinary, find_redis
+from rootstream_db.embedded.endpoint import Endpoint, Launch, Mode, Options
+from rootstream_db.embedded.log import last_words
 from rootstream_db.embedded.process import is_server, spawn
 from rootstream_db.embedded.reach import reachable
 from rootstream_db.embedded.run_as import RunAs
-from rootstream_db.embedded.server import EmbeddedServer, Endpoint, Launch, Mode, Options, last_line
+from rootstream_db.embedded.server import EmbeddedServer
 from rootstream_db.errors import EmbeddedServerError
 
 _SOCKET = "redis.sock"
@@ -181,7 +183,7 @@ class EmbeddedRedis(EmbeddedServer):
             return str(error)
 
     def _reason(self, log: str) -> str | None:
-        return last_line(log, _REASON, without=_NOT_A_REASON)
+        return last_words(log, _REASON, without=_NOT_A_REASON)
 
 
 def _quoted(value: str) -> str:

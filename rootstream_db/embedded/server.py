@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import atexit
 import os
-import re
-import socket
 import subprocess
 import weakref
 from abc import ABC, abstractmethod
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Literal, TypeAlias
+from typing import TYPE_CHECKING, ClassVar
 
+from rootstream_db.embedded.endpoint import Endpoint, Launch, Options, PortTakenError, free_port
 from rootstream_db.embedded.folder import ServerFolder
 from rootstream_db.embedded.guard import Membership
+from rootstream_db.embedded.log import PORT_TAKEN, ServerLog
 from rootstream_db.embedded.process import Deadline, disown, is_server, reap, terminate
 from rootstream_db.embedded.run_as import RunAs, choose_run_as
 from rootstream_db.embedded.sockets import make_socket_folder, remove_socket_folder
@@ -24,43 +23,7 @@ from rootstream_db.errors import EmbeddedServerError
 if TYPE_CHECKING:
     from typing import Self
 
-Mode: TypeAlias = Literal["owned", "shared"]
-"""How long a server lives: while somebody uses it, or until ``shutdown()``."""
-
-_PORT_TAKEN = "Address already in use"
 _PORT_ATTEMPTS = 5
-
-
-@dataclass(frozen=True)
-class Endpoint:
-    """Where a running server is found: its process, its socket's folder and its TCP port."""
-
-    pid: int
-    sockets: Path
-    port: int | None
-
-
-@dataclass(frozen=True)
-class Launch:
-    """What one attempt to start a server is given: account, socket folder, port, descriptors."""
-
-    run_as: RunAs
-    sockets: Path
-    port: int | None
-    log: int
-    life: int
-
-
-@dataclass(frozen=True)
-class Options:
-    """How a server is to be run, whichever it is."""
-
-    port: int | None
-    tcp: bool
-    mode: Mode
-    run_as: str | None
-    start_timeout: float
-    stop_timeout: float
 
 
 class EmbeddedServer(ABC):
@@ -76,6 +39,7 @@ class EmbeddedServer(ABC):
 
     def __init__(self, path: Path | str, options: Options) -> None:
         self._folder = ServerFolder(path, self.kind)
+        self._log = ServerLog(self._folder)
         self._options = options
         self._tcp = options.tcp or options.port is not None
         self._endpoint: Endpoint | None = None
@@ -141,7 +105,7 @@ class EmbeddedServer(ABC):
             return
         with self._folder.locked(Deadline(self._options.stop_timeout)):
             if self._membership.owned() and self._membership.is_last():
-                self._stopped(self._running())
+                self._stopped(self._running() or endpoint)
             else:
                 self._leave()
 
@@ -256,17 +220,16 @@ class EmbeddedServer(ABC):
         for attempt in range(1, _PORT_ATTEMPTS + 1):
             try:
                 self._start_once(run_as, life, deadline)
-            except _PortTakenError as taken:
+            except PortTakenError as taken:
                 if self._options.port or attempt == _PORT_ATTEMPTS:
                     raise EmbeddedServerError(str(taken), port=taken.port) from None
             else:
                 return
 
     def _start_once(self, run_as: RunAs, life: int, deadline: Deadline) -> None:
-        port = (self._options.port or _free_port()) if self._tcp else None
+        port = (self._options.port or free_port()) if self._tcp else None
         sockets = make_socket_folder(self.path, run_as)
-        logged = self._folder.log_size()
-        log = self._folder.open_log()
+        log = self._log.open()
         try:
             process = self._launch(Launch(run_as, sockets, port, log, life))
         finally:
@@ -274,21 +237,21 @@ class EmbeddedServer(ABC):
         self._process = process
         endpoint = Endpoint(process.pid, sockets, port)
         try:
-            self._await_started(endpoint, logged, deadline)
+            self._await_started(endpoint, deadline)
         except BaseException:
             self._stopped(endpoint)
             raise
         self._endpoint = endpoint
 
-    def _await_started(self, endpoint: Endpoint, logged: int, deadline: Deadline) -> None:
+    def _await_started(self, endpoint: Endpoint, deadline: Deadline) -> None:
         if self._options.mode == "owned":
             self._membership.enter(endpoint.pid, self._mark())
         refusal = self._wait(endpoint, deadline)
         if refusal is None:
             return
-        log = self._folder.log_since(logged)
-        if endpoint.port is not None and _PORT_TAKEN in log:
-            raise _PortTakenError(self.kind, endpoint.port)
+        log = self._log.this_start()
+        if endpoint.port is not None and PORT_TAKEN in log:
+            raise PortTakenError(self.kind, endpoint.port)
         raise self._failure(self._reason(log) or refusal)
 
     def _wait(self, endpoint: Endpoint, deadline: Deadline) -> str | None:
@@ -300,7 +263,7 @@ class EmbeddedServer(ABC):
         return EmbeddedServerError(
             f"the embedded {self.kind} in {self.path} did not start: {reason}",
             path=self.path,
-            log=self._folder.log,
+            log=self._log.path,
         )
 
     def _refuse_other_port(self, running: Endpoint) -> None:
@@ -334,8 +297,7 @@ class EmbeddedServer(ABC):
         if endpoint is not None:
             terminate(endpoint.pid, self._mark(), seconds=self._options.stop_timeout)
             remove_socket_folder(endpoint.sockets)
-        self._membership.dismiss()
-        self._membership.leave()
+        self._membership.disband()
         reap(self._process)
         self._process = None
 
@@ -355,27 +317,6 @@ class EmbeddedServer(ABC):
         self._membership.leave(explicitly=False)
         disown(self._process)
         self._process = None
-
-
-class _PortTakenError(Exception):
-    def __init__(self, kind: str, port: int) -> None:
-        super().__init__(f"port {port} of 127.0.0.1 is taken: the embedded {kind} cannot use it")
-        self.port = port
-
-
-def last_line(log: str, pattern: re.Pattern[str], *, without: str) -> str | None:
-    """Return what ``pattern`` finds in the last line that has it but not ``without``."""
-    for line in reversed(log.splitlines()):
-        match = pattern.search(line)
-        if match and without not in line:
-            return " ".join(match[0].split())
-    return None
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 _servers: weakref.WeakSet[EmbeddedServer] = weakref.WeakSet()
