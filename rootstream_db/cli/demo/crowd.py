@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self
 
-from rootstream_db.services.viewers import ViewerBeat
+from rootstream_db.errors import CacheUnavailableError
+from rootstream_db.services.viewers import Heartbeat
 
 if TYPE_CHECKING:
     from rootstream_db.cli.demo.told import Told
@@ -32,7 +33,7 @@ class Crowd:
         self._told = told
         self._rate = rate
         self._beats = [
-            ViewerBeat(
+            Heartbeat(
                 stream_id=streams[number % len(streams)],
                 viewer=f"viewer-{number}",
                 watch_seconds=SECONDS_WATCHED,
@@ -62,12 +63,13 @@ class Crowd:
             ahead = sent / self._rate - (time.monotonic() - started)
             self._stop.wait(max(ahead, 0))
 
-    def _send(self, batch: Sequence[ViewerBeat]) -> None:
-        self._rs.viewers.heartbeat_many(batch)
+    def _send(self, batch: Sequence[Heartbeat]) -> None:
+        if self._rs.viewers.heartbeat_many(batch) != len(batch):
+            raise CacheUnavailableError("Redis did not take the crowd's heartbeats")
         self._told.add(
             heartbeats=len(batch),
-            watch_seconds=sum(beat.watch_seconds for beat in batch),
-            bytes_out=sum(beat.bytes_out for beat in batch),
+            watch_seconds=len(batch) * SECONDS_WATCHED,
+            bytes_out=len(batch) * BYTES_WATCHED,
         )
 
     def __enter__(self) -> Self:
