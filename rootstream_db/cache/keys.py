@@ -81,10 +81,71 @@ LIVE_STATUS: Final = KeySpec(
 )
 VIEWER_COUNT: Final = KeySpec(
     "viewer_count",
-    "viewers:count:{stream_id}",
+    "{{viewers}}:count:{stream_id}",
     "string",
-    "how many viewers a stream has, counted lately",
+    "how many viewers a stream had at the last flush",
     setting="viewer_count_ttl",
+)
+VIEWER_SEEN: Final = KeySpec(
+    "viewer_seen",
+    "{{viewers}}:seen:{stream_id}",
+    "sorted set",
+    "the viewers of a stream by the time of their last heartbeat",
+)
+VIEWER_VISITS: Final = KeySpec(
+    "viewer_visits",
+    "{{viewers}}:visits:{stream_id}",
+    "hash",
+    "the visits under way: since when, how long watched, how much sent",
+)
+VIEWER_DUE: Final = KeySpec(
+    "viewer_due",
+    "{{viewers}}:due",
+    "sorted set",
+    "the streams by the time when one of their viewers may have fallen silent",
+)
+VIEWER_BOARD: Final = KeySpec(
+    "viewer_board",
+    "{{viewers}}:board",
+    "sorted set",
+    "the streams by their number of viewers",
+)
+VIEWER_DELTA: Final = KeySpec(
+    "viewer_delta",
+    "{{viewers}}:delta",
+    "hash",
+    "increments that PostgreSQL has not been told, and the id they will be flushed under",
+)
+VIEWER_ENDED: Final = KeySpec(
+    "viewer_ended",
+    "{{viewers}}:ended",
+    "list",
+    "visits that ended and are not in PostgreSQL yet",
+)
+VIEWER_FLUSHES: Final = KeySpec(
+    "viewer_flushes",
+    "{{viewers}}:flushes",
+    "set",
+    "the flushes under way or left behind by a process that died",
+)
+VIEWER_FLUSH: Final = KeySpec(
+    "viewer_flush",
+    "{{viewers}}:flush:{flush_id}",
+    "hash",
+    "the increments of one flush; nothing is added to them any more",
+)
+VIEWER_FLUSH_VISITS: Final = KeySpec(
+    "viewer_flush_visits",
+    "{{viewers}}:flush:{flush_id}:visits",
+    "list",
+    "the ended visits of one flush",
+)
+VIEWER_SALT: Final = KeySpec(
+    "viewer_salt",
+    "{{viewers}}:salt:{day}",
+    "string",
+    "a day's secret, without which the viewers' hashes of that day cannot be traced back",
+    ttl=timedelta(days=3),
 )
 CHANNEL: Final = KeySpec(
     "channel",
@@ -93,7 +154,23 @@ CHANNEL: Final = KeySpec(
     "messages of the event bus on one topic; nothing is stored",
 )
 
-TABLE: Final[tuple[KeySpec, ...]] = (SESSION, USER, LIVE_STATUS, VIEWER_COUNT, CHANNEL)
+TABLE: Final[tuple[KeySpec, ...]] = (
+    SESSION,
+    USER,
+    LIVE_STATUS,
+    VIEWER_COUNT,
+    VIEWER_SEEN,
+    VIEWER_VISITS,
+    VIEWER_DUE,
+    VIEWER_BOARD,
+    VIEWER_DELTA,
+    VIEWER_ENDED,
+    VIEWER_FLUSHES,
+    VIEWER_FLUSH,
+    VIEWER_FLUSH_VISITS,
+    VIEWER_SALT,
+    CHANNEL,
+)
 
 
 class Keys:
