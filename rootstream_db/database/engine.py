@@ -28,6 +28,9 @@ ago is nearly always alive, and when it is not the unit fails once and `Database
 connection that rested may have been cut by a firewall, a pooler or a restart without a trace.
 """
 
+_INHERITED: Final[list[object]] = []
+"""Connections of a parent process, kept from the garbage collector, which would complain."""
+
 
 def build_engine(url: SecretStr, settings: DatabaseSettings, *, pool_size: int) -> Engine:
     """Return an engine for ``url`` whose connections carry the limits of ``settings``."""
@@ -176,7 +179,8 @@ def _remember_rest(_driver: object, entry: ConnectionPoolEntry) -> None:
 
 def _test_after_rest(driver: Any, entry: ConnectionPoolEntry, proxy: PoolProxiedConnection) -> None:
     if entry.info["process"] != os.getpid():
-        # A fork copied the pool: the socket belongs to the parent, so drop it without closing.
+        # A fork copied the pool. The socket is the parent's: neither used nor closed here.
+        _INHERITED.append(driver)
         entry.dbapi_connection = proxy.dbapi_connection = None  # type: ignore[misc] # SQLAlchemy documents this
         raise DisconnectionError("the connection belongs to another process")
     resting_since = entry.info.get("resting_since")

@@ -302,6 +302,7 @@ _RULES: Final[Mapping[str, Callable[[_Failure], RootStreamError]]] = {
     "08": _unavailable,
     "0A000": _feature,
     "22": _invalid,
+    "22012": _other,
     "23502": _invalid,
     "23514": _invalid,
     "23": _conflict,

@@ -198,7 +198,8 @@ class TestActions:
     def test_before_commit_actions_run_last_in_order_inside_the_transaction(self, db: Database):
         seen: list[str] = []
         with db.transaction() as work:
-            work.before_commit(lambda: (seen.append("first"), put(work, 1)))
+            work.before_commit(lambda: seen.append("first"))
+            work.before_commit(lambda: put(work, 1))
             work.before_commit(lambda: seen.append("second"))
             seen.append("block")
         assert ["block", "first", "second"] == seen
@@ -218,11 +219,9 @@ class TestActions:
 
     def test_a_before_commit_action_may_add_another(self, db: Database):
         seen: list[str] = []
-
         with db.transaction() as work:
-            work.before_commit(
-                lambda: (seen.append("a"), work.before_commit(lambda: seen.append("b")))
-            )
+            work.before_commit(lambda: work.before_commit(lambda: seen.append("b")))
+            work.before_commit(lambda: seen.append("a"))
         assert ["a", "b"] == seen
 
     def test_a_failing_before_commit_action_undoes_the_unit(self, db: Database):
