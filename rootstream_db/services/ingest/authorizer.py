@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from rootstream_db.errors import (
-    CacheUnavailableError,
     ConflictError,
     NotFoundError,
     PermissionDeniedError,
@@ -31,7 +29,6 @@ if TYPE_CHECKING:
 
 _REFUSALS: Final = (PermissionDeniedError, ConflictError, NotFoundError, ValidationError)
 _HELD: Final = (Phase.HELD, Phase.LAPSED)
-_logger = logging.getLogger(__name__)
 
 
 class IngestAuthorizer:
@@ -148,7 +145,7 @@ class IngestAuthorizer:
 
     def _play(self, request: IngestRequest) -> Decision:
         stream = self._visible(request)
-        if stream.max_viewers is not None and self._is_full(stream, request):
+        if self._is_full(stream, request):
             return _about(stream, allow=False, reason=f"all {stream.max_viewers} places are taken")
         return self._seen(stream, request)
 
@@ -163,10 +160,7 @@ class IngestAuthorizer:
             stream_id = _stream_id(work, request)
         if stream_id is None:
             return Decision(allow=True, reason="ignored: no such stream")
-        try:
-            self._viewers.leave(stream_id, viewer=request.owner)
-        except CacheUnavailableError as error:
-            _logger.debug("viewer not counted out: %s", error)
+        self._viewers.leave(stream_id, viewer=request.owner)
         return Decision(allow=True, reason="the viewer left", stream_id=stream_id)
 
     def _visible(self, request: IngestRequest) -> Stream:
@@ -179,17 +173,17 @@ class IngestAuthorizer:
         return stream
 
     def _is_full(self, stream: Stream, request: IngestRequest) -> bool:
-        try:
-            return self._viewers.count(stream.id) >= (stream.max_viewers or 0)
-        except CacheUnavailableError:
+        """Tell whether another viewer would be one too many; viewers who are there already stay.
+
+        Viewers who come at the very same moment may all be let in.
+        """
+        if stream.max_viewers is None or self._viewers.count(stream.id) < stream.max_viewers:
             return False
+        return not self._viewers.is_present(stream.id, viewer=request.owner)
 
     def _seen(self, stream: Stream, request: IngestRequest) -> Decision:
-        try:
-            self._viewers.heartbeat(stream.id, viewer=request.owner)
-        except CacheUnavailableError as error:
-            # Redis counts viewers, it does not admit them.
-            _logger.debug("viewer not counted: %s", error)
+        # Redis counts viewers, it does not admit them: without it they are not counted.
+        self._viewers.heartbeat(stream.id, viewer=request.owner)
         return _about(stream, allow=True, reason="the stream may be watched")
 
     # Recordings

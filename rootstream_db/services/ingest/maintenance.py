@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from datetime import timedelta
 from types import TracebackType
 from typing import Final, Self
@@ -17,55 +17,53 @@ _ROUNDS_PER_LEASE: Final = 4
 
 
 class Maintenance:
-    """A thread that runs jobs at an interval until it is told to stop.
+    """A thread that runs one job at an interval until it is told to stop.
 
     A job that fails is logged when its failures begin and when they end, and tried again the next
     time: an outage of an hour is two lines, not thousands.
 
     Args:
-        jobs: what to run, by the name the log calls it.
-        interval: the pause between rounds.
+        name: what the log calls the job.
+        job: what to run.
+        interval: the pause between two runs.
     """
 
-    def __init__(self, jobs: Mapping[str, Callable[[], object]], *, interval: timedelta) -> None:
-        self._jobs = dict(jobs)
+    def __init__(self, name: str, job: Callable[[], object], *, interval: timedelta) -> None:
+        self._name = name
+        self._job = job
         self._interval = interval
         self._stop = threading.Event()
-        self._failing: set[str] = set()
-        self._thread = threading.Thread(target=self._run, name="ingest-maintenance", daemon=True)
+        self._failing = False
+        self._thread = threading.Thread(target=self._run, name=f"ingest {name}", daemon=True)
 
     def start(self) -> None:
-        """Begin; the first round runs at once."""
+        """Begin; the first run is at once."""
         self._thread.start()
 
     def close(self) -> None:
-        """Finish the round under way and end."""
+        """Finish the run under way and end."""
         self._stop.set()
         if self._thread.is_alive():
             self._thread.join()
 
     def run_once(self) -> None:
-        """Run each job once; a failing one does not keep the others from running."""
-        for name, job in self._jobs.items():
-            self._attempt(name, job)
+        """Run the job; a failure is logged, not raised."""
+        try:
+            self._job()
+        except Exception as error:  # noqa: BLE001 - whatever it was, the next run tries again
+            if not self._failing:
+                _logger.error("%s fails, trying on: %s", self._name, error)  # noqa: TRY400 - one line
+            self._failing = True
+        else:
+            if self._failing:
+                _logger.info("%s works again", self._name)
+            self._failing = False
 
     def _run(self) -> None:
         while True:
             self.run_once()
             if self._stop.wait(self._interval.total_seconds()):
                 return
-
-    def _attempt(self, name: str, job: Callable[[], object]) -> None:
-        try:
-            job()
-        except Exception as error:  # noqa: BLE001 - whatever it was, the next round tries again
-            if name not in self._failing:
-                _logger.error("%s fails, trying on: %s", name, error)  # noqa: TRY400 - one line
-            self._failing.add(name)
-        else:
-            if name in self._failing:
-                _logger.info("%s works again", name)
-            self._failing.discard(name)
 
     def __enter__(self) -> Self:
         self.start()

@@ -5,6 +5,8 @@ from __future__ import annotations
 import ipaddress
 import logging
 import socket
+from contextlib import ExitStack
+from datetime import timedelta
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self
 
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
 THREADS: Final = 8
 CONNECTION_LIMIT: Final = 500
 CHANNEL_TIMEOUT_SECONDS: Final = 30
+FLUSH_INTERVAL: Final = timedelta(seconds=1)
 _logger = logging.getLogger(__name__)
 
 
@@ -37,7 +40,7 @@ class IngestServer:
         authorizer: what decides about hooks.
         database: what must be reachable for that.
         streams: what ends dead publishers, several times a lease.
-        viewers: what moves viewer counts to PostgreSQL, as often.
+        viewers: what moves viewer counts to PostgreSQL, every second.
         settings: where to listen, and how long leases are.
 
     Raises:
@@ -56,9 +59,14 @@ class IngestServer:
     ) -> None:
         _require_token_when_public(settings.ingest)
         self._backlog = Backlog(authorizer.authorize)
-        self._maintenance = Maintenance(
-            {"ending dead streams": streams.reap, "flushing viewers": viewers.flush},
-            interval=interval_for(settings.streams.lease_ttl),
+        self._background = (
+            self._backlog,
+            Maintenance(
+                "ending dead streams",
+                streams.reap,
+                interval=interval_for(settings.streams.lease_ttl),
+            ),
+            Maintenance("flushing viewers", viewers.flush, interval=FLUSH_INTERVAL),
         )
         application = IngestApplication(
             self._backlog.authorize,
@@ -77,7 +85,9 @@ class IngestServer:
     def run(self) -> None:
         """Answer hooks until interrupted (``KeyboardInterrupt`` or ``SystemExit``)."""
         _logger.info("ingest hooks are answered at %s", self.url)
-        with self._maintenance, self._backlog:
+        with ExitStack() as background:
+            for part in self._background:
+                background.enter_context(part)
             self._server.run()
 
     def close(self) -> None:
