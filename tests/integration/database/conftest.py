@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
@@ -19,6 +19,7 @@ from pydantic import SecretStr
 
 from rootstream_db.database import Database
 from rootstream_db.embedded import EmbeddedPostgres
+from rootstream_db.embedded.run_as import RunAs, choose_run_as
 from rootstream_db.settings import DatabaseSettings
 from rootstream_db.testing import ThrowawayServers
 from tests.fixtures.proxy import Proxy
@@ -92,24 +93,49 @@ def tcp_server() -> Iterator[EmbeddedPostgres]:
 
 
 @pytest.fixture(scope="session")
-def standby(tcp_server: EmbeddedPostgres) -> Iterator[EmbeddedPostgres]:
-    """A standby that streams from ``tcp_server``."""
+def standby(tcp_server: EmbeddedPostgres) -> Iterator[str]:
+    """The URL of a standby that streams from ``tcp_server``."""
     with scratch_folder() as folder:
-        data = folder / "pg" / "data"
-        data.mkdir(parents=True, mode=0o700)
-        copy_cluster(tcp_server, data)
-        with EmbeddedPostgres(folder / "pg", durable=False) as standby:
-            yield standby
+        data = folder / "data"
+        account = choose_run_as(None, tcp_server.path / "data")
+        copy_cluster(tcp_server, data, account)
+        # A standby allows at least as many connections as its primary.
+        options = ("listen_addresses=", f"unix_socket_directories={folder}", "max_connections=200")
+        command = [f"{tcp_server.bindir}/postgres", "-D", str(data), "-c", "fsync=off"]
+        command += [part for option in options for part in ("-c", option)]
+        url = f"postgresql://postgres@/postgres?host={folder}"
+        with (folder / "log").open("wb") as log:
+            process: subprocess.Popen[bytes] = subprocess.Popen(
+                command, stderr=log, **account.popen_options()
+            )
+        try:
+            wait_for(url, process)
+            yield url
+        finally:
+            process.send_signal(signal.SIGINT)
+            process.wait(20)
 
 
-def copy_cluster(primary: EmbeddedPostgres, data: Path) -> None:
+def copy_cluster(primary: EmbeddedPostgres, data: Path, account: RunAs) -> None:
     """Make ``data`` a standby's data folder, owned by the account that will run it."""
-    command = [str(primary.bindir / "pg_basebackup"), "-D", str(data), "-R", "-c", "fast", "-N"]
+    command = [f"{primary.bindir}/pg_basebackup", "-D", str(data), "-R", "-c", "fast", "-N"]
     subprocess.run([*command, "-d", primary.url()], check=True, capture_output=True, timeout=60)
-    if os.geteuid() == 0:
-        owner = primary.path.joinpath("data").stat()
-        for path in (data, *data.rglob("*")):
-            os.chown(path, owner.st_uid, owner.st_gid, follow_symlinks=False)
+    for path in (data.parent, data, *data.rglob("*")):
+        account.own(path)
+
+
+def wait_for(url: str, process: subprocess.Popen[bytes]) -> None:
+    """Poll until the server answers."""
+    end = time.monotonic() + 30
+    while True:
+        try:
+            psycopg.connect(url).close()
+        except psycopg.OperationalError:
+            assert process.poll() is None, "the server ended"
+            assert time.monotonic() < end, "the server never answered"
+            time.sleep(0.02)
+        else:
+            return
 
 
 class scratch_folder:  # noqa: N801 - used as a context manager function
