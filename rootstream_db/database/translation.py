@@ -34,6 +34,7 @@ DISCONNECT_STATES: Final = frozenset({"25006", "57P01", "57P02", "57P03"})
 # What libpq says when the server refuses a connection: it hands out no SQLSTATE then. A server
 # with other lc_messages falls through to "cannot be reached", with the server's own words.
 _REFUSED: Final = (
+    (re.compile(r"unsupported startup parameter"), "POOLER"),
     (re.compile(r"certificate|server does not support SSL|tlsv\d\S* alert"), "TLS"),
     (re.compile(r"password authentication failed|no password supplied"), "28P01"),
     (
@@ -252,10 +253,12 @@ def _refused(failure: _Failure) -> RootStreamError:
         "28P01": f"the password was refused for user {server.user!r} at {place}",
         "28000": f"user {server.user!r} may not connect at {place}: {_one_line(failure.message)}",
         "3D000": f"there is no database {server.database!r} at {place}: create it, or name another",
+        "POOLER": f"{place} is PgBouncer: set database.pooler to pgbouncer",
         "TLS": f"no trusted TLS connection to {place}: {_one_line(failure.message)}",
         "42501": f"user {server.user!r} lacks a privilege: {failure.message}",
     }.get(failure.state, failure.message)
-    setting = "database.sslmode" if failure.state == "TLS" else "database.url"
+    settings = {"TLS": "database.sslmode", "POOLER": "database.pooler"}
+    setting = settings.get(failure.state, "database.url")
     return ConfigurationError(what, setting=setting, **failure.facts())
 
 
@@ -325,6 +328,7 @@ _RULES: Final[Mapping[str, Callable[[_Failure], RootStreamError]]] = {
     "57014": _timeout,
     "57P": _unavailable,
     "57": _unavailable,
+    "POOLER": _refused,
     "TLS": _refused,
     "RS001": _version_conflict,
     "RS002": _reused_event,

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import shutil
 import signal
 import socket
 import subprocess
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -23,7 +21,8 @@ from rootstream_db.embedded.run_as import RunAs, choose_run_as
 from rootstream_db.settings import DatabaseSettings
 from rootstream_db.testing import ThrowawayServers
 from tests.fixtures.proxy import Proxy
-from tests.fixtures.servers import SCRATCH, WORKER
+from tests.fixtures.scratch import scratch_folder
+from tests.fixtures.servers import WORKER
 
 TABLES = """
 CREATE TABLE item (
@@ -136,18 +135,6 @@ def wait_for(url: str, process: subprocess.Popen[bytes]) -> None:
             time.sleep(0.02)
         else:
             return
-
-
-class scratch_folder:  # noqa: N801 - used as a context manager function
-    """A folder in memory-backed storage that an unprivileged server may walk into."""
-
-    def __enter__(self) -> Path:
-        self.path = Path(tempfile.mkdtemp(prefix="rs-db-", dir=SCRATCH))
-        self.path.chmod(0o755)
-        return self.path
-
-    def __exit__(self, *_: object) -> None:
-        shutil.rmtree(self.path, ignore_errors=True)
 
 
 @pytest.fixture
