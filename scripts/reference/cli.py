@@ -47,7 +47,7 @@ def _commands(path: str, command: Any) -> Iterator[tuple[str, Any]]:
 def _row(parameter: Any) -> list[str]:
     names = [*parameter.opts, *parameter.secondary_opts]
     if parameter.param_type_name == "argument":
-        names = [parameter.human_readable_name]
+        names = [parameter.metavar or parameter.name.upper()]
     required = " (required)" if parameter.required else ""
     default = "" if parameter.default in (False, ()) else parameter.default
     meaning = f"{getattr(parameter, 'help', None) or ''}{required}"

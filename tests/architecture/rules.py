@@ -20,6 +20,7 @@ MAX_MODULE_LINES: Final = 400
 MAX_FUNCTION_LINES: Final = 40
 NAMES_THAT_SAY_NOTHING: Final = {"utils", "util", "common", "helpers", "helper", "misc", "shared"}
 QUERY_BUILDERS: Final = {"select", "insert", "update", "delete", "text"}
+MOCKS: Final = {"Mock", "MagicMock", "AsyncMock", "NonCallableMock", "create_autospec", "fakeredis"}
 CLOCK_READS: Final = {
     "datetime.now",
     "datetime.utcnow",
@@ -284,11 +285,12 @@ def names_say_what_a_module_is_for(module: Module) -> Iterator[Finding]:
 
 
 def tests_use_real_servers(module: Module) -> Iterator[Finding]:
-    """A mock of PostgreSQL or Redis proves what its author believed."""
-    for imported in module.imports:
-        full_name = f"{imported.module}.{imported.name}"
-        if full_name.startswith(("unittest.mock", "mock.", "fakeredis")):
-            yield Finding(imported.line, f"{full_name} is a mock: use the real servers' fixtures")
+    """A mock of PostgreSQL or Redis proves what its author believed; ``patch`` may cause faults."""
+    used = [(imported.line, imported.name or imported.module) for imported in module.imports]
+    used += [(call.line, call.name) for call in module.calls]
+    for line, name in used:
+        if name in MOCKS:
+            yield Finding(line, f"{name} stands for something real: use the fixtures' servers")
 
 
 def tests_poll_instead_of_sleeping(module: Module) -> Iterator[Finding]:

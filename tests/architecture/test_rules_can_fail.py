@@ -69,14 +69,31 @@ BREACHES = [
     (rules.modules_stay_short, SERVICE, "x = 1\n" * 401, 401, "split"),
     (rules.names_say_what_a_module_is_for, "rootstream_db/utils.py", "", 1, "utils"),
     (rules.names_say_what_a_module_is_for, "rootstream_db/common/x.py", "", 1, "common"),
-    (rules.tests_use_real_servers, "tests/unit/test_x.py", "from unittest import mock", 1, "mock"),
-    (rules.tests_use_real_servers, "tests/unit/test_x.py", "import unittest.mock", 1, "mock"),
-    (rules.tests_use_real_servers, "tests/unit/test_x.py", "import fakeredis", 1, "mock"),
+    (
+        rules.tests_use_real_servers,
+        "tests/unit/test_x.py",
+        "from unittest.mock import MagicMock",
+        1,
+        "servers",
+    ),
+    (
+        rules.tests_use_real_servers,
+        "tests/unit/test_x.py",
+        "from unittest import mock\nmock.Mock()",
+        2,
+        "servers",
+    ),
+    (rules.tests_use_real_servers, "tests/unit/test_x.py", "import fakeredis", 1, "servers"),
     (rules.tests_poll_instead_of_sleeping, "tests/unit/test_x.py", "time.sleep(1)", 1, "poll"),
 ]
 
 # (rule, a place, code that is right there)
 PERMITTED = [
+    (
+        rules.tests_use_real_servers,
+        "tests/fixtures/faults.py",
+        "from unittest import mock\nmock.patch.object(connection, 'send')",
+    ),
     (rules.commits_have_two_homes, "rootstream_db/database/engine.py", "session.commit()"),
     (rules.commits_have_two_homes, "rootstream_db/unit_of_work.py", "session.rollback()"),
     (

@@ -7,8 +7,11 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -23,6 +26,15 @@ PROGRAMS = {
     if (blocks := FENCE.findall(page.read_text(encoding="utf-8")))
 }
 EXAMPLES = sorted((CHECKOUT / "docs" / "examples").glob("*.py"))
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """An empty folder that an embedded server's unprivileged account may enter, unlike tmp_path."""
+    made = Path(tempfile.mkdtemp(prefix="rootstream-docs-"))
+    made.chmod(0o711)
+    yield made
+    shutil.rmtree(made)
 
 
 def _run(program: list[str], folder: Path) -> None:
@@ -42,14 +54,14 @@ def _run(program: list[str], folder: Path) -> None:
 
 @pytest.mark.docs
 @pytest.mark.parametrize("page", PROGRAMS)
-def test_the_code_of_a_page_runs(page: str, tmp_path: Path):
-    _run(["-c", PROGRAMS[page]], tmp_path)
+def test_the_code_of_a_page_runs(page: str, folder: Path):
+    _run(["-c", PROGRAMS[page]], folder)
 
 
 @pytest.mark.docs
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: example.name)
-def test_an_example_runs(example: Path, tmp_path: Path):
-    _run([str(example)], tmp_path)
+def test_an_example_runs(example: Path, folder: Path):
+    _run([str(example)], folder)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(CHECKOUT)))

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from rootstream_db import schema
 from rootstream_db.testing import ThrowawayServers
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -89,11 +90,16 @@ def test_its_command_explains_itself(installed: Path, folder: Path):
     assert {"demo", "db", "doctor"} <= set(shown.replace("│", " ").split())
 
 
-def test_it_upgrades_a_database(installed: Path, folder: Path, empty_database_url: str):
+def test_it_upgrades_a_database(
+    installed: Path, folder: Path, empty_database_url: str, servers: ThrowawayServers
+):
     command = installed / "rootstream-db"
-    server = {"ROOTSTREAM_DATABASE_URL": empty_database_url}
+    where = {
+        "ROOTSTREAM_DATABASE_URL": empty_database_url,
+        "ROOTSTREAM_REDIS_URL": servers.redis.url,
+    }
 
-    _run(command, "db", "upgrade", cwd=folder, **server)
+    _run(command, "db", "upgrade", cwd=folder, **where)
 
-    assert "001" in _run(command, "db", "current", cwd=folder, **server)
-    _run(command, "db", "check", cwd=folder, **server)
+    assert schema.head() in _run(command, "db", "current", cwd=folder, **where)
+    _run(command, "db", "check", cwd=folder, **where)
