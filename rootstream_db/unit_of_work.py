@@ -8,32 +8,30 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from rootstream_db.clock import Clock
-
-if TYPE_CHECKING:
-    from rootstream_db.repositories.billing import BillingAccountRepository, UsageLogRepository
-    from rootstream_db.repositories.counter_flushes import CounterFlushRepository
-    from rootstream_db.repositories.events import EventRepository
-    from rootstream_db.repositories.recordings import RecordingRepository
-    from rootstream_db.repositories.sessions import SessionRepository
-    from rootstream_db.repositories.stream_sessions import StreamSessionRepository
-    from rootstream_db.repositories.streams import (
-        StreamKeyRepository,
-        StreamLiveRepository,
-        StreamRepository,
-        StreamTotalsRepository,
-    )
-    from rootstream_db.repositories.users import (
-        LoginThrottleRepository,
-        UserRepository,
-        UserTokenRepository,
-    )
-    from rootstream_db.repositories.viewer_sessions import ViewerSessionRepository
+from rootstream_db.repositories.billing import BillingAccountRepository, UsageLogRepository
+from rootstream_db.repositories.counter_flushes import CounterFlushRepository
+from rootstream_db.repositories.events import EventRepository
+from rootstream_db.repositories.recordings import RecordingRepository
+from rootstream_db.repositories.sessions import SessionRepository
+from rootstream_db.repositories.stream_sessions import StreamSessionRepository
+from rootstream_db.repositories.streams import (
+    StreamKeyRepository,
+    StreamLiveRepository,
+    StreamRepository,
+    StreamTotalsRepository,
+)
+from rootstream_db.repositories.users import (
+    LoginThrottleRepository,
+    UserRepository,
+    UserTokenRepository,
+)
+from rootstream_db.repositories.viewer_sessions import ViewerSessionRepository
 
 _logger: Final = logging.getLogger(__name__)
 _Translate = Callable[[SQLAlchemyError], Exception]
@@ -148,104 +146,74 @@ class UnitOfWork:
     @cached_property
     def users(self) -> UserRepository:
         """Accounts."""
-        from rootstream_db.repositories.users import UserRepository
-
         return UserRepository(self.session)
 
     @cached_property
     def user_tokens(self) -> UserTokenRepository:
         """One-time tokens of accounts."""
-        from rootstream_db.repositories.users import UserTokenRepository
-
         return UserTokenRepository(self.session)
 
     @cached_property
     def login_throttle(self) -> LoginThrottleRepository:
         """Failed logins."""
-        from rootstream_db.repositories.users import LoginThrottleRepository
-
         return LoginThrottleRepository(self.session)
 
     @cached_property
     def sessions(self) -> SessionRepository:
         """Login sessions."""
-        from rootstream_db.repositories.sessions import SessionRepository
-
         return SessionRepository(self.session)
 
     @cached_property
     def streams(self) -> StreamRepository:
         """Streams: their configuration."""
-        from rootstream_db.repositories.streams import StreamRepository
-
         return StreamRepository(self.session)
 
     @cached_property
     def stream_keys(self) -> StreamKeyRepository:
         """Keys that may publish to a stream."""
-        from rootstream_db.repositories.streams import StreamKeyRepository
-
         return StreamKeyRepository(self.session)
 
     @cached_property
     def stream_live(self) -> StreamLiveRepository:
         """Live leases."""
-        from rootstream_db.repositories.streams import StreamLiveRepository
-
         return StreamLiveRepository(self.session)
 
     @cached_property
     def stream_totals(self) -> StreamTotalsRepository:
         """Lifetime totals of streams."""
-        from rootstream_db.repositories.streams import StreamTotalsRepository
-
         return StreamTotalsRepository(self.session)
 
     @cached_property
     def stream_sessions(self) -> StreamSessionRepository:
         """Broadcasts: one row from going live to the end."""
-        from rootstream_db.repositories.stream_sessions import StreamSessionRepository
-
         return StreamSessionRepository(self.session)
 
     @cached_property
     def viewer_sessions(self) -> ViewerSessionRepository:
         """Who watched what, and for how long."""
-        from rootstream_db.repositories.viewer_sessions import ViewerSessionRepository
-
         return ViewerSessionRepository(self.session)
 
     @cached_property
     def recordings(self) -> RecordingRepository:
         """Files of recorded broadcasts."""
-        from rootstream_db.repositories.recordings import RecordingRepository
-
         return RecordingRepository(self.session)
 
     @cached_property
     def billing_accounts(self) -> BillingAccountRepository:
         """Who pays."""
-        from rootstream_db.repositories.billing import BillingAccountRepository
-
         return BillingAccountRepository(self.session)
 
     @cached_property
     def usage_logs(self) -> UsageLogRepository:
         """Metered usage."""
-        from rootstream_db.repositories.billing import UsageLogRepository
-
         return UsageLogRepository(self.session)
 
     @cached_property
     def events(self) -> EventRepository:
         """The event log."""
-        from rootstream_db.repositories.events import EventRepository
-
         return EventRepository(self.session)
 
     @cached_property
     def counter_flushes(self) -> CounterFlushRepository:
         """Flushes of counters that were already counted."""
-        from rootstream_db.repositories.counter_flushes import CounterFlushRepository
-
         return CounterFlushRepository(self.session)
