@@ -47,8 +47,8 @@ class PostgresBinaries:
 
     @property
     def major(self) -> int:
-        """Return the major version: data folders of another one cannot be opened."""
-        return int(self.version.split(".", 1)[0])
+        """Return the major version, two digits since 10: data of another one cannot be opened."""
+        return int(self.version[:2])
 
     def has(self, tool: str) -> bool:
         """Return whether ``tool`` is there and starts; being there is not enough."""
@@ -175,12 +175,12 @@ def _by_major(folder: Path) -> int:
 
 def _postgres_in(bindir: Path, source: str) -> PostgresBinaries:
     printed = _probe(bindir / "postgres")
-    match = re.search(r"\(PostgreSQL\) (\d+)([\w.]*)", printed or "")
+    match = re.search(r"\(PostgreSQL\) (\d\d[\w.]*)", printed or "")
     if match is None:
         raise EmbeddedServerError(
             f"{bindir / 'postgres'} is missing or does not run", bindir=bindir
         )
-    found = PostgresBinaries(bindir, match[1] + match[2], source)
+    found = PostgresBinaries(bindir, match[1], source)
     if found.major < MINIMUM_POSTGRES:
         raise EmbeddedServerError(
             f"PostgreSQL {found.version} in {bindir} is too old: {MINIMUM_POSTGRES} is needed",

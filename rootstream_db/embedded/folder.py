@@ -102,6 +102,10 @@ class ServerFolder:
                 file.write(password + "\n")
         return password
 
+    def has_secret(self) -> bool:
+        """Return whether the password was made already."""
+        return (self.path / "secret").exists()
+
     def write_marker(self, **facts: str) -> None:
         """Write down what made the data."""
         with os.fdopen(self.open_private(_MARKER, os.O_WRONLY | os.O_TRUNC), "w") as file:

@@ -41,3 +41,8 @@ def last_words(log: str, pattern: re.Pattern[str], *, without: str) -> str | Non
         if match and without not in line:
             return " ".join(match[0].split())
     return None
+
+
+def last_line(log: str) -> str:
+    """Return the last line that is not empty."""
+    return log.strip().rpartition("\n")[2].strip()

@@ -21,8 +21,8 @@ from psycopg import sql
 
 from rootstream_db.embedded.binaries import PostgresBinaries, find_postgres
 from rootstream_db.embedded.endpoint import Endpoint, Launch, Mode, Options
-from rootstream_db.embedded.log import last_words
-from rootstream_db.embedded.process import is_server, spawn
+from rootstream_db.embedded.log import last_line, last_words
+from rootstream_db.embedded.process import Deadline, is_server, spawn
 from rootstream_db.embedded.reach import reachable
 from rootstream_db.embedded.run_as import RunAs
 from rootstream_db.embedded.server import EmbeddedServer
@@ -77,6 +77,7 @@ class EmbeddedPostgres(EmbeddedServer):
         self._durable = durable
         self._settings = dict(settings or {})
         self._bindir = bindir
+        self._password_lost = False
 
     @cached_property
     def binaries(self) -> PostgresBinaries:
@@ -132,6 +133,7 @@ class EmbeddedPostgres(EmbeddedServer):
         data = self._folder.data
         if (data / "PG_VERSION").exists():
             self._refuse_other_major(data)
+            self._password_lost = not self._folder.has_secret()
             _forget_reused_pid(data / "postmaster.pid")
             return
         new = Path(tempfile.mkdtemp(prefix="data.init-", dir=self.path))
@@ -182,8 +184,8 @@ class EmbeddedPostgres(EmbeddedServer):
             password.unlink(missing_ok=True)
         if done.returncode != 0:
             shutil.rmtree(new, ignore_errors=True)
-            reason = self._reason(done.stdout + done.stderr)
-            raise self._failure(reason or f"initdb ended with exit code {done.returncode}")
+            said = done.stdout + done.stderr
+            raise self._failure(self._reason(said) or f"initdb failed: {last_line(said)}")
 
     def _initdb_command(self, new: Path, password: Path) -> list[str]:
         if self.binaries.major >= _BUILTIN_LOCALES:
@@ -217,11 +219,20 @@ class EmbeddedPostgres(EmbeddedServer):
         command = [str(self.binaries.tool("postgres")), "-D", str(self._folder.data), *flags]
         return spawn(command, log=launch.log, life=launch.life, run_as=launch.run_as)
 
+    def _await_started(self, endpoint: Endpoint, deadline: Deadline) -> None:
+        super()._await_started(endpoint, deadline)
+        if self._password_lost:  # deleting the file is the way to ask for a new one
+            with _connect(endpoint, timeout=_CONNECT_SECONDS) as connection:
+                password = self._folder.secret().encode("ascii")
+                verifier = connection.pgconn.encrypt_password(password, b"postgres")
+                statement = sql.SQL("ALTER ROLE postgres PASSWORD {}")
+                connection.execute(statement.format(sql.Literal(verifier.decode("ascii"))))
+
     def _refusal(self, endpoint: Endpoint) -> str | None:
         try:
             _connect(endpoint, timeout=_CONNECT_SECONDS).close()
         except psycopg.OperationalError as error:
-            return str(error).strip()
+            return " ".join(str(error).split())
         return None
 
     def _refuse_adopted(self, endpoint: Endpoint) -> None:

@@ -147,7 +147,9 @@ class EmbeddedRedis(EmbeddedServer):
             "daemonize": "no",
             "set-proc-title": "no",
             "appendonly": "yes" if self._persist else "no",
-            **({} if self._persist else {"save": '""'}),
+            # The append-only file is all the persistence there is: a snapshot at the end would
+            # only keep a server on a full disk from ending.
+            "save": '""',
             **({} if port is None else {"requirepass": self._folder.secret()}),
             **self._settings,
         }
@@ -160,7 +162,7 @@ class EmbeddedRedis(EmbeddedServer):
 
     def _refusal(self, endpoint: Endpoint) -> str | None:
         replies = self._ask(endpoint, "PING")
-        return None if "+PONG" in replies else replies
+        return None if "+PONG" in replies else " ".join(replies.split())
 
     def _refuse_adopted(self, endpoint: Endpoint) -> None:
         if self._persist and "yes" not in self._ask(endpoint, "CONFIG GET appendonly").split():

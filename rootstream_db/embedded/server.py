@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, ClassVar
 from rootstream_db.embedded.endpoint import Endpoint, Launch, Options, PortTakenError, free_port
 from rootstream_db.embedded.folder import ServerFolder
 from rootstream_db.embedded.guard import Membership
-from rootstream_db.embedded.log import PORT_TAKEN, ServerLog
+from rootstream_db.embedded.log import PORT_TAKEN, ServerLog, last_line
 from rootstream_db.embedded.process import Deadline, disown, is_server, reap, terminate
 from rootstream_db.embedded.run_as import RunAs, choose_run_as
 from rootstream_db.embedded.sockets import make_socket_folder, remove_socket_folder
@@ -205,7 +205,7 @@ class EmbeddedServer(ABC):
         if not self._alive(running):
             return False
         if refusal is not None:
-            raise self._failure(refusal)
+            raise self._failure(self._too_slow(refusal))
         self._refuse_adopted(running)
         return True
 
@@ -252,12 +252,17 @@ class EmbeddedServer(ABC):
         log = self._log.this_start()
         if endpoint.port is not None and PORT_TAKEN in log:
             raise PortTakenError(self.kind, endpoint.port)
-        raise self._failure(self._reason(log) or refusal)
+        if self._alive(endpoint):
+            raise self._failure(self._too_slow(refusal))
+        raise self._failure(self._reason(log) or last_line(log) or refusal)
 
     def _wait(self, endpoint: Endpoint, deadline: Deadline) -> str | None:
         """Wait until the server serves (None), or has ended or run out of time (why not)."""
         deadline.wait(lambda: not self._alive(endpoint) or self._refusal(endpoint) is None)
         return self._refusal(endpoint)
+
+    def _too_slow(self, refusal: str) -> str:
+        return f"no answer within {self._options.start_timeout:g} s ({refusal})"
 
     def _failure(self, reason: str) -> EmbeddedServerError:
         return EmbeddedServerError(

@@ -9,6 +9,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,6 +22,7 @@ from tests.fixtures.embedded_user import PATIENCE, Server, User
 from tests.fixtures.servers import SCRATCH
 
 ROOT: Final = Path(__file__).parents[3]
+KINDS: Final[tuple[type[Server], ...]] = (EmbeddedPostgres, EmbeddedRedis)
 
 
 @pytest.fixture(scope="session")
@@ -51,7 +53,7 @@ def copied(folder: Path, cluster: Path) -> Path:
     return target
 
 
-@pytest.fixture(params=[EmbeddedPostgres, EmbeddedRedis])
+@pytest.fixture(params=KINDS)
 def kind(request: pytest.FixtureRequest) -> type[Server]:
     """Either kind of server."""
     found: type[Server] = request.param
@@ -59,9 +61,7 @@ def kind(request: pytest.FixtureRequest) -> type[Server]:
 
 
 @pytest.fixture
-def make(
-    kind: type[Server], folder: Path, request: pytest.FixtureRequest
-) -> Callable[..., Server]:
+def make(kind: type[Server], folder: Path, request: pytest.FixtureRequest) -> Callable[..., Server]:
     """Makes a handle on the server of the test's folder."""
     options: dict[str, Any] = {}
     if kind is EmbeddedPostgres:
@@ -97,7 +97,7 @@ def until() -> Callable[[Callable[[], bool]], None]:
 
 
 @pytest.fixture
-def value() -> Callable[[str], Any]:
+def value() -> Callable[[str, str], Any]:
     """Returns the one value that a statement yields on the database of a URL."""
 
     def ask(url: str, statement: str) -> Any:
@@ -121,9 +121,9 @@ def run_as_nobody(root: None) -> Callable[[str], str]:
     """Runs a Python program as the account nobody and returns what it prints."""
     environment = {"PYTHONPATH": os.pathsep.join((str(ROOT), site_packages())), "PATH": os.defpath}
 
-    def run(program: str) -> str:
+    def run(program: str, python: str) -> str:
         done = subprocess.run(
-            [interpreter, "-c", program],
+            [python, "-c", program],
             env=environment,
             cwd="/",
             user="nobody",
@@ -136,10 +136,10 @@ def run_as_nobody(root: None) -> Callable[[str], str]:
         assert 0 == done.returncode, done.stderr
         return done.stdout
 
-    for interpreter in (sys.executable, "/usr/bin/python3"):
+    for python in (sys.executable, "/usr/bin/python3"):
         with suppress(AssertionError, OSError):
-            run("import rootstream_db.embedded")
-            return run
+            run("import rootstream_db.embedded", python)
+            return partial(run, python=python)
     pytest.skip("the account nobody can run no Python that has the packages")
 
 

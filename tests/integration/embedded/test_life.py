@@ -299,19 +299,20 @@ def test_a_forked_child_can_use_the_server_in_its_own_right(
 
 def test_a_removed_folder_does_not_leave_a_server_behind(make: Make) -> None:
     server = make().start()
-    pid = pid_of(server)
+    running = server._running()
+    assert running is not None
     server.path.rename(server.path.with_name("moved"))
     server.stop()
-    assert not is_server(pid, server._mark())
+    assert not is_server(running.pid, server._mark())
 
 
 def test_an_end_that_is_held_up_is_forced_after_the_deadline(copied: Path) -> None:
     """A hanging archive_command holds up an orderly shutdown; the deadline ends it."""
     settings = {"archive_mode": "on", "archive_command": "sleep 300"}
-    with EmbeddedPostgres(copied, settings=settings, stop_timeout=0.3) as server:
-        with psycopg.connect(server.url(), autocommit=True) as connection:
-            connection.execute("SELECT pg_switch_wal()")
-            connection.execute("CREATE TABLE kept ()")
+    server = EmbeddedPostgres(copied, settings=settings, stop_timeout=0.3)
+    with server, psycopg.connect(server.url(), autocommit=True) as connection:
+        connection.execute("SELECT pg_switch_wal()")
+        connection.execute("CREATE TABLE kept ()")
     assert not server.is_running()
     with EmbeddedPostgres(copied) as server, psycopg.connect(server.url()) as connection:
         connection.execute("SELECT FROM kept")
