@@ -112,7 +112,7 @@ class Database:
         It has connections of its own, so that it never waits for the ones its callers hold. For
         what must survive a rollback, such as a failed login.
         """
-        return self._unit(Mode.WRITE, side=True)
+        return self._unit(Mode.WRITE, independent=True)
 
     def run(
         self,
@@ -202,9 +202,9 @@ class Database:
         self.close()
 
     @contextmanager
-    def _unit(self, mode: Mode, *, side: bool = False) -> Iterator[UnitOfWork]:
-        with self._nesting.entered(side=side) as on_side, ExitStack() as stack:
-            lane, connection = self._routes.reach(stack, mode, on_side=on_side)
+    def _unit(self, mode: Mode, *, independent: bool = False) -> Iterator[UnitOfWork]:
+        with self._nesting.entered(independent=independent) as level, ExitStack() as stack:
+            lane, connection = self._routes.reach(stack, mode, level)
             work = stack.enter_context(unit_of_work(lane, connection, mode, clock=self._clock))
             yield work
         # The connection is back in the pool: a slow cache holds nobody up.

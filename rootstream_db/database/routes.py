@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Final, Self
@@ -10,20 +11,20 @@ from sqlalchemy import Connection
 
 from rootstream_db.database.circuit import CircuitBreaker
 from rootstream_db.database.lane import BorrowedLane, Lane, Mode, PooledLane
+from rootstream_db.database.nesting import Level
 from rootstream_db.database.replicas import Replicas
 from rootstream_db.errors import ConfigurationError
 from rootstream_db.settings import DatabaseSettings
 
-_SIDE_POOL: Final = 2
-"""Connections for units inside other units: login throttling, and nested transactions."""
+_SMALL_POOL: Final = 2
+"""Connections for the units inside other units, and as many for independent ones."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Routes:
-    """The primary by its two pools, and the replicas."""
+    """The primary by a pool for each level of nesting, and the replicas."""
 
-    main: Lane
-    side: Lane
+    lanes: Mapping[Level, Lane]
     replicas: Replicas
 
     @classmethod
@@ -40,28 +41,34 @@ class Routes:
                 setting="database.url",
             )
         circuit = CircuitBreaker.of(settings)
-        return cls(
-            main=PooledLane(settings.url, settings, size=settings.pool_size, circuit=circuit),
-            side=PooledLane(settings.url, settings, size=_SIDE_POOL, circuit=circuit),
-            replicas=Replicas.of(settings),
-        )
+        sizes = dict.fromkeys(Level, _SMALL_POOL) | {Level.OUTER: settings.pool_size}
+        lanes = {
+            level: PooledLane(settings.url, settings, size=size, circuit=circuit)
+            for level, size in sizes.items()
+        }
+        return cls(lanes=lanes, replicas=Replicas.of(settings))
 
     @classmethod
     def borrowed(cls, connection: Connection, settings: DatabaseSettings) -> Self:
         """Return routes that all lead to ``connection``."""
         lane = BorrowedLane(connection, settings)
-        return cls(main=lane, side=lane, replicas=Replicas(()))
+        return cls(lanes=dict.fromkeys(Level, lane), replicas=Replicas(()))
 
-    def reach(self, stack: ExitStack, mode: Mode, *, on_side: bool) -> tuple[Lane, Connection]:
+    @property
+    def main(self) -> Lane:
+        """The lane of ordinary units."""
+        return self.lanes[Level.OUTER]
+
+    def reach(self, stack: ExitStack, mode: Mode, level: Level) -> tuple[Lane, Connection]:
         """Take a connection for ``mode`` onto ``stack``."""
-        if mode is Mode.READ_ONLY and not on_side:
+        if mode is Mode.READ_ONLY and level is Level.OUTER:
             reached = self.replicas.enter(stack)
             if reached is not None:
                 return reached
-        lane = self.side if on_side else self.main
+        lane = self.lanes[level]
         return lane, stack.enter_context(lane.connection(mode))
 
     def close(self) -> None:
         """Close every connection."""
-        for lane in (self.main, self.side, *self.replicas.lanes):
+        for lane in (*self.lanes.values(), *self.replicas.lanes):
             lane.close()

@@ -15,7 +15,7 @@ from sqlalchemy.orm import ORMExecuteState, Session
 
 from rootstream_db.clock import Clock
 from rootstream_db.database.lane import Lane, Mode
-from rootstream_db.database.translation import is_connection_failure
+from rootstream_db.database.translation import is_connection_failure, translate
 from rootstream_db.errors import DatabaseUnavailableError, StorageError
 from rootstream_db.unit_of_work import UnitOfWork
 
@@ -88,12 +88,11 @@ def _commit(session: Session, lane: Lane, mode: Mode) -> None:
     try:
         session.commit()
     except (SQLAlchemyError, psycopg.Error) as error:
-        better = lane.translate(error, mode)
+        better = translate(error, server=lane.server)
         if mode is Mode.WRITE and is_connection_failure(better):
+            lane.circuit.record_failure()
             raise _unknown_outcome(better) from error
-        if better is error:
-            raise
-        raise better from error
+        raise
 
 
 def _unknown_outcome(error: Exception) -> DatabaseUnavailableError:
