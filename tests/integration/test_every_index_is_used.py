@@ -1,0 +1,216 @@
+"""Every index is there for a query: each one is shown to be scanned by a call of the package.
+
+The scans are counted by PostgreSQL itself, inside functions and partitions too. Sequential scans
+are off, because on a table with few rows they always win.
+"""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from sqlalchemy import text
+
+from rootstream_db.models import (
+    BillingAccount,
+    CounterFlush,
+    Recording,
+    Stream,
+    StreamSession,
+    UserSession,
+    UserToken,
+)
+from rootstream_db.models.users import TokenPurpose
+from rootstream_db.repositories.events import SnapshotRepository
+from rootstream_db.services.event_store import EventStore
+from rootstream_db.testing import EPOCH
+from tests.factories import make_stream, make_user
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from rootstream_db.models import User
+    from rootstream_db.unit_of_work import UnitOfWork
+
+DIGEST = b"\1" * 32
+LATER = EPOCH + timedelta(days=1)
+
+ONLY_IDENTITY = {
+    "pk_event_commit": "read when the chain is verified, which comes with the event store",
+    "pk_projection_checkpoints": "read by projections, which come with the event store",
+}
+"""Primary keys whose readers are not written yet: a table needs one all the same."""
+
+
+@dataclass
+class World:
+    """One row of everything."""
+
+    work: UnitOfWork
+    events: EventStore
+    user: User
+    stream: Stream
+    session: StreamSession
+    recording: Recording
+    account: BillingAccount
+
+
+QUERIES: dict[str, Callable[[World], Any]] = {
+    # Accounts
+    "pk_users": lambda w: w.work.users.lock(w.user.id),
+    "uq_users_public_id": lambda w: w.work.users.get_by_public_id(w.user.public_id),
+    "uq_users_username_lower": lambda w: w.work.users.get_by_username("nobody"),
+    "uq_users_email_lower": lambda w: w.work.users.get_by_email("nobody@example.com"),
+    "pk_user_tokens": lambda w: w.work.user_tokens.get(0),
+    "uq_user_tokens_token_hash": lambda w: w.work.user_tokens.get_by_hash(DIGEST),
+    "ix_user_tokens_user_id": lambda w: w.work.user_tokens.void(w.user.id),
+    "pk_login_throttle": lambda w: w.work.login_throttle.clear([DIGEST]),
+    "pk_sessions": lambda w: w.work.sessions.get(0),
+    "uq_sessions_token_hash": lambda w: w.work.sessions.get_by_token_hash(DIGEST),
+    "ix_sessions_user_id_open": lambda w: w.work.sessions.list_open(w.user.id, now=EPOCH),
+    "ix_sessions_expires_at": lambda w: w.work.sessions.delete_expired(EPOCH),
+    # Billing
+    "pk_billing_accounts": lambda w: w.work.billing_accounts.get(0),
+    "uq_billing_accounts_user_id": lambda w: w.work.billing_accounts.get_by_user(w.user.id),
+    "pk_usage_logs": lambda w: w.work.usage_logs.get((EPOCH, "none")),
+    "ix_usage_logs_billing_account_id_occurred_at": lambda w: w.work.usage_logs.sum_by_kind(
+        w.account.id, EPOCH, LATER
+    ),
+    # Streams
+    "pk_streams": lambda w: w.work.streams.get(0),
+    "uq_streams_public_id": lambda w: w.work.streams.get_by_public_id(w.stream.public_id),
+    "ix_streams_owner_id": lambda w: w.work.streams.list_by_owner(w.user.id),
+    "pk_stream_keys": lambda w: w.work.stream_keys.record_use(0, EPOCH),
+    "uq_stream_keys_key_hash": lambda w: w.work.stream_keys.get_with_stream(DIGEST),
+    "ix_stream_keys_stream_id": lambda w: w.work.stream_keys.list_by_stream(w.stream.id),
+    "pk_stream_live": lambda w: w.work.stream_live.lock(w.stream.id),
+    "pk_stream_totals": lambda w: w.work.stream_totals.list_by_streams([w.stream.id]),
+    "pk_stream_sessions": lambda w: w.work.stream_sessions.lock_one(w.session.id),
+    "ix_stream_sessions_stream_id_started_at": lambda w: w.work.stream_sessions.get_latest(
+        w.stream.id
+    ),
+    "uq_stream_sessions_stream_id_open": lambda w: w.work.stream_live.lock_overdue(LATER, limit=9),
+    "pk_viewer_sessions": lambda w: w.work.viewer_sessions.get((EPOCH, uuid.uuid4())),
+    "ix_viewer_sessions_stream_id_started_at": lambda w: w.work.viewer_sessions.list_by_stream(
+        w.stream.id
+    ),
+    "ix_viewer_sessions_user_id_started_at": lambda w: w.work.viewer_sessions.list_by_user(
+        w.user.id
+    ),
+    "pk_counter_flushes": lambda w: w.work.counter_flushes.get(uuid.uuid4()),
+    "ix_counter_flushes_flushed_at": lambda w: w.work.counter_flushes.delete_before(EPOCH),
+    "pk_recordings": lambda w: w.work.recordings.get(0),
+    "uq_recordings_file_path": lambda w: w.work.recordings.get_by_path("/none"),
+    "ix_recordings_stream_id_created_at": lambda w: w.work.recordings.list_by_stream(w.stream.id),
+    "ix_recordings_stream_session_id": lambda w: w.work.recordings.list_by_session(w.session.id),
+    "ix_recordings_expires_at": lambda w: w.work.recordings.lock_expired(LATER, limit=9),
+    # Events
+    "pk_event_log_head": lambda w: w.events.flush(w.work),
+    "pk_event_stream": lambda w: w.events.flush(w.work),
+    "pk_event_log": lambda w: next(w.events.read_all(), None),
+    "uq_event_log_event_id": lambda w: w.work.events.list_stored_ids([uuid.uuid4()]),
+    "uq_event_log_aggregate_type_aggregate_id_version": lambda w: list(
+        w.events.read("User", str(w.user.id), work=w.work)
+    ),
+    "ix_event_log_user_id_position": lambda w: list(w.events.audit_trail(w.user.id)),
+    "pk_snapshots": lambda w: SnapshotRepository(w.work.session).get_latest(
+        "User", "1", state_schema=1
+    ),
+}
+"""Index by index, a call of the package that needs it."""
+
+
+@pytest.fixture
+def world(work, database, clock):
+    user = make_user(work)
+    stream = make_stream(work, user)
+    session = work.stream_sessions.add(StreamSession(stream_id=stream.id, started_at=EPOCH))
+    recording = work.recordings.add(
+        Recording(
+            stream_id=stream.id,
+            stream_session_id=session.id,
+            file_path="/tmp/a.flv",
+            size_bytes=1,
+            sha256=DIGEST,
+            expires_at=EPOCH,
+        )
+    )
+    account = work.billing_accounts.add(BillingAccount(user_id=user.id))
+    work.sessions.add(
+        UserSession(user_id=user.id, token_hash=DIGEST, last_seen_at=EPOCH, expires_at=LATER)
+    )
+    work.user_tokens.add(
+        UserToken(
+            user_id=user.id,
+            purpose=TokenPurpose.VERIFY_EMAIL,
+            token_hash=DIGEST,
+            expires_at=LATER,
+        )
+    )
+    work.counter_flushes.add(
+        CounterFlush(flush_id=uuid.uuid4(), flushed_at=EPOCH, streams=1, increments=1)
+    )
+    events = EventStore(database, clock=clock)
+    events.append(work, "User", str(user.id), "Happened", {}, user_id=user.id)
+    return World(work, events, user, stream, session, recording, account)
+
+
+@pytest.mark.parametrize("index", sorted(QUERIES))
+def test_an_index_is_scanned_by_the_query_it_is_there_for(world, index):
+    session = world.work.session
+    session.flush()
+    session.execute(text("SET LOCAL enable_seqscan = off"))
+    before = scans(session, index)
+
+    QUERIES[index](world)
+
+    assert before < scans(session, index)
+
+
+def test_there_is_no_index_without_a_query(work):
+    assert set(indexes(work.session)) == {*QUERIES, *ONLY_IDENTITY}
+
+
+def test_only_primary_keys_may_wait_for_their_query(work):
+    assert set(ONLY_IDENTITY).isdisjoint(QUERIES)
+    assert all(name.startswith("pk_") for name in ONLY_IDENTITY)
+
+
+def test_a_query_that_needs_no_index_would_be_noticed(world):
+    before = scans(world.work.session, "ix_streams_owner_id")
+    world.work.streams.list_by_ids([world.stream.id])
+
+    assert before == scans(world.work.session, "ix_streams_owner_id")
+
+
+def indexes(session):
+    """Return the indexes of all tables but Alembic's own; partitions share their parent's."""
+    found = session.scalars(
+        text(
+            """
+            SELECT index.relname FROM pg_index
+            JOIN pg_class index ON index.oid = indexrelid JOIN pg_class t ON t.oid = indrelid
+            WHERE t.relnamespace = 'public'::regnamespace AND NOT t.relispartition
+            AND t.relname <> 'alembic_version'
+            """
+        )
+    )
+    return found.all()
+
+
+def scans(session, index):
+    """Return how often this transaction scanned an index, or its twins on partitions."""
+    return session.scalar(
+        text(
+            """
+            SELECT sum(pg_stat_get_xact_numscans(relid))
+            FROM pg_partition_tree(CAST(:index AS regclass))
+            """
+        ),
+        {"index": index},
+    ) or session.scalar(
+        text("SELECT pg_stat_get_xact_numscans(CAST(:index AS regclass))"), {"index": index}
+    )
