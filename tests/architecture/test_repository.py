@@ -105,7 +105,7 @@ def test_folders_that_must_not_be_packages_are_none(tracked: list[str]):
 
 
 def test_programs_can_be_run():
-    programs = [CHECKOUT / "scripts" / name for name in ("setup", "demo", "test", "check")]
+    programs = [CHECKOUT / "scripts" / name for name in ("setup", "demo", "test", "check", "bench")]
     programs.append(CHECKOUT / ".ci" / "run")
 
     assert [] == [str(program) for program in programs if not program.stat().st_mode & 0o100]
