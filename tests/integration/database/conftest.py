@@ -84,6 +84,17 @@ def proxy(plain_url: str) -> Iterator[Proxy]:
         yield proxy
 
 
+@pytest.fixture
+def through(make: Callable[..., Database], plain_url: str, proxy: Proxy) -> Callable[..., Database]:
+    """A function that opens databases whose connections go through the proxy."""
+    name = plain_url.partition("@/")[2].partition("?")[0]
+
+    def open_database(**over: Any) -> Database:
+        return make(url=SecretStr(f"postgresql://postgres@127.0.0.1:{proxy.port}/{name}"), **over)
+
+    return open_database
+
+
 @pytest.fixture(scope="session")
 def tcp_server() -> Iterator[EmbeddedPostgres]:
     """A server of this folder's own that asks for a password."""

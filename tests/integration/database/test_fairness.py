@@ -58,7 +58,7 @@ def test_64_threads_on_8_connections_get_equal_turns(make: Callable[..., Databas
             if sum(counts) >= 64 * 15:
                 stop.set()
 
-    errors = run_all([lambda number=number: loop(number) for number in range(64)])  # type: ignore[misc]
+    errors = run_all([lambda number=number: loop(number) for number in range(64)])  # type: ignore[misc]  # bound now
     assert [] == errors
     assert jain(counts) >= 0.95, counts
     status = db.pool_status()

@@ -1,64 +1,22 @@
-"""Lost connections: what is repeated, what is not, and how soon the pool is well again."""
+"""Lost connections: what is repeated, and how soon the pool is well again."""
 
 from __future__ import annotations
 
-import os
-import socket
-import subprocess
-import sys
 import threading
-import time
 from collections.abc import Callable
-from typing import Any
 
-import psycopg
 import pytest
-from pydantic import SecretStr
 from sqlalchemy import text
 
 from rootstream_db.database import CircuitState, Database, engine
 from rootstream_db.errors import (
-    CircuitOpenError,
     DatabaseUnavailableError,
     ReadOnlyDatabaseError,
-    StorageError,
     TransientStorageError,
 )
 from rootstream_db.unit_of_work import UnitOfWork
+from tests.fixtures.items import count, pid, put, terminate, warm
 from tests.fixtures.proxy import Proxy
-
-
-def put(work: UnitOfWork, number: int) -> None:
-    work.session.execute(
-        text("INSERT INTO item (id, name) VALUES (:id, :name)"),
-        {"id": number, "name": f"n{number}"},
-    )
-
-
-def count(db: Database) -> int:
-    with db.read() as work:
-        return int(work.session.execute(text("SELECT count(*) FROM item")).scalar_one())
-
-
-def pid(work: UnitOfWork) -> int:
-    return int(work.session.execute(text("SELECT pg_backend_pid()")).scalar_one())
-
-
-def terminate(url: str, *pids: int) -> None:
-    with psycopg.connect(url, autocommit=True) as other:
-        for number in pids:
-            other.execute("SELECT pg_terminate_backend(%s, 10000)", [number])
-
-
-@pytest.fixture
-def through(make: Callable[..., Database], plain_url: str, proxy: Proxy) -> Callable[..., Database]:
-    """A function that opens databases whose connections go through the proxy."""
-    name = plain_url.partition("@/")[2].partition("?")[0]
-
-    def open_database(**over: Any) -> Database:
-        return make(url=SecretStr(f"postgresql://postgres@127.0.0.1:{proxy.port}/{name}"), **over)
-
-    return open_database
 
 
 class TestBrokenConnections:
@@ -143,92 +101,6 @@ class TestBrokenConnections:
             driver = work.session.connection().connection.driver_connection
             assert driver is not None
             driver.close()
-
-
-def warm(db: Database, connections: int) -> list[int]:
-    """Open that many connections of the main pool at once and return their process ids."""
-    found: list[int] = []
-    together = threading.Barrier(connections)
-
-    def use() -> None:
-        with db.transaction() as work:
-            found.append(pid(work))
-            together.wait(10)
-
-    threads = [threading.Thread(target=use) for _ in range(connections)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(20)
-    assert connections == len(set(found))
-    return found
-
-
-class TestUnknownCommit:
-    """The connection ends between COMMIT and its answer: the caller cannot know."""
-
-    @pytest.fixture(params=[True, False], ids=["it happened", "it did not"])
-    def happened(self, request: pytest.FixtureRequest, proxy: Proxy) -> bool:
-        armed = [True]
-
-        def at_commit(data: bytes) -> bool:
-            if b"COMMIT" in data and armed:
-                armed.clear()
-                return True
-            return False
-
-        setattr(proxy, "cut_after" if request.param else "cut_before", at_commit)
-        return bool(request.param)
-
-    def test_it_is_said_and_not_repeated(self, through, db: Database, until, *, happened: bool):
-        runs: list[int] = []
-        after: list[str] = []
-
-        def unit(work: UnitOfWork) -> None:
-            runs.append(1)
-            put(work, 1)
-            work.after_commit(lambda: after.append("ran"))
-
-        with pytest.raises(DatabaseUnavailableError, match="may or may not") as caught:
-            through().run(unit)
-        assert "unknown" == caught.value.context["commit_outcome"]
-        assert [1] == runs
-        assert [] == after
-        until(lambda: count(db) == int(happened))
-
-    def test_an_idempotent_unit_is_repeated(self, through, db: Database, *, happened: bool):
-        upsert = text("INSERT INTO item (id, name) VALUES (1, 'a') ON CONFLICT (id) DO NOTHING")
-        inserted: list[int] = []
-
-        def unit(work: UnitOfWork) -> None:
-            inserted.append(work.session.connection().execute(upsert).rowcount)
-
-        through().run(unit, idempotent=True)
-        assert 2 == len(inserted)
-        assert 1 == count(db)
-
-    def test_a_read_only_unit_has_no_outcome_to_wonder_about(self, through, *, happened: bool):
-        assert through().run(pid, read_only=True) > 0
-
-    def test_a_backend_killed_during_the_commit_is_unknown_too(self, db: Database, plain_url: str):
-        with psycopg.connect(plain_url, autocommit=True) as other:
-            other.execute(SUICIDE)
-        try:
-            with pytest.raises(DatabaseUnavailableError) as caught:
-                db.run(lambda work: put(work, 1))
-        finally:
-            with psycopg.connect(plain_url, autocommit=True) as other:
-                other.execute("DROP FUNCTION suicide CASCADE")
-        assert "unknown" == caught.value.context["commit_outcome"]
-        assert 0 == count(db)
-
-
-SUICIDE = """
-CREATE FUNCTION suicide() RETURNS trigger LANGUAGE plpgsql AS $$
-BEGIN PERFORM pg_terminate_backend(pg_backend_pid()); RETURN NULL; END $$;
-CREATE CONSTRAINT TRIGGER suicide AFTER INSERT ON item DEFERRABLE INITIALLY DEFERRED
-FOR EACH ROW EXECUTE FUNCTION suicide();
-"""
 
 
 class TestRepeats:
@@ -336,147 +208,3 @@ class TestDemotedPrimary:
         db.run(lambda work: put(work, 1))
         assert 1 == count(db)
         assert CircuitState.CLOSED is db.circuit.state
-
-
-class TestUnreachable:
-    @pytest.fixture
-    def silent_port(self):
-        """A port that takes connections and never says a word."""
-        with socket.create_server(("127.0.0.1", 0)) as listener:
-            yield listener.getsockname()[1]
-
-    def test_a_server_that_never_answers_is_given_up_in_time(self, make, silent_port: int):
-        url = SecretStr(f"postgresql://postgres:s3cret@127.0.0.1:{silent_port}/x")
-        started = time.monotonic()
-        with pytest.raises(DatabaseUnavailableError, match="cannot be reached") as caught:
-            make(url=url, connect_timeout=1).ping()
-        # psycopg waits two seconds at least; without a limit this would never end.
-        assert time.monotonic() - started < 15
-        assert "s3cret" not in str(caught.value)
-
-    def test_the_same_holds_for_a_direct_connection(self, make, silent_port: int):
-        url = SecretStr(f"postgresql://postgres@127.0.0.1:{silent_port}/x")
-        with pytest.raises(DatabaseUnavailableError), make(url=url, connect_timeout=1).direct():
-            pass
-
-    def test_of_several_hosts_the_next_one_is_tried(self, make, proxy: Proxy, plain_url: str):
-        name = plain_url.partition("@/")[2].partition("?")[0]
-        dead = unused_port()
-        url = f"postgresql://postgres@127.0.0.1:{dead},127.0.0.1:{proxy.port}/{name}"
-        assert not make(url=SecretStr(url)).ping().read_only
-
-
-def unused_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
-
-
-class TestCircuit:
-    def open_circuit(self, db: Database, failures: int) -> None:
-        for _ in range(failures):
-            with pytest.raises(DatabaseUnavailableError) as caught:
-                db.ping()
-            assert not isinstance(caught.value, CircuitOpenError)
-
-    def test_repeated_failures_open_it_and_calls_fail_at_once(self, make):
-        db = make(url=dead_url(), circuit_failures=3, circuit_reset=60)
-        self.open_circuit(db, 3)
-        assert CircuitState.OPEN is db.circuit.state
-        for unit in (db.transaction, db.read, db.independent):
-            with pytest.raises(CircuitOpenError) as caught, unit():
-                pass
-            assert 0 < caught.value.retry_after <= 60
-
-    def test_run_does_not_wait_for_an_open_circuit(self, make):
-        db = make(url=dead_url(), circuit_failures=1, circuit_reset=60)
-        self.open_circuit(db, 1)
-        with pytest.raises(CircuitOpenError):
-            db.run(pid)
-
-    def test_it_closes_again_when_the_server_is_back(self, through, proxy: Proxy, until):
-        db = through(circuit_failures=2, circuit_reset=0.05)
-        refuse = [True]
-        proxy.cut_before = lambda data: bool(refuse)
-        self.open_circuit(db, 2)
-        refuse.clear()
-
-        def answers() -> bool:
-            try:
-                db.ping()
-            except DatabaseUnavailableError:
-                return False
-            return True
-
-        until(answers)
-        assert "closed" == db.circuit.state.value
-
-    def test_a_probe_uses_its_connection_before_it_believes(self, through, proxy: Proxy, until):
-        db = through(circuit_failures=1, circuit_reset=0.05)
-        db.ping()
-        proxy.cut_before = lambda data: b"pg_backend_pid" in data or b"SELECT 1" in data
-        with pytest.raises(DatabaseUnavailableError), db.transaction() as work:
-            pid(work)
-        until(lambda: not refused(db))
-        with pytest.raises(DatabaseUnavailableError), db.transaction():
-            pytest.fail("the probe was believed")
-        assert CircuitState.OPEN is db.circuit.state
-
-    def test_a_wrong_statement_is_no_outage(self, make):
-        db = make(circuit_failures=1)
-        with pytest.raises(StorageError), db.transaction() as work:
-            work.session.execute(text("SELECT 1 / 0"))
-        assert CircuitState.CLOSED is db.circuit.state
-
-    def test_an_error_is_counted_once_however_many_blocks_it_leaves(self, db, plain_url: str):
-        with (
-            pytest.raises(DatabaseUnavailableError),
-            db.transaction(),
-            db.independent() as work,
-            work.savepoint(),
-        ):
-            terminate(plain_url, pid(work))
-            pid(work)
-        assert 1 == db.circuit._failures
-
-
-def refused(db: Database) -> bool:
-    try:
-        db.circuit.check()
-    except CircuitOpenError:
-        return True
-    return False
-
-
-def dead_url() -> SecretStr:
-    return SecretStr(f"postgresql://postgres@127.0.0.1:{unused_port()}/x")
-
-
-FORK = """
-import os, sys, warnings
-from pydantic import SecretStr
-from sqlalchemy import text
-from rootstream_db.database import Database
-from rootstream_db.settings import DatabaseSettings
-warnings.simplefilter("error", ResourceWarning)
-pid = lambda work: work.session.execute(text("SELECT pg_backend_pid()")).scalar_one()
-with Database(DatabaseSettings(url=SecretStr(os.environ["PLAIN_URL"]), pool_size=1)) as db:
-    parent = db.run(pid)
-    child = os.fork()
-    if child == 0:
-        mine = db.run(pid)
-        os._exit(0 if mine != parent else 3)
-    _, status = os.waitpid(child, 0)
-    sys.exit(os.waitstatus_to_exitcode(status) or (0 if db.run(pid) == parent else 4))
-"""
-
-
-def test_a_forked_child_leaves_its_parents_connections_alone(plain_url: str):
-    done = subprocess.run(
-        [sys.executable, "-c", FORK],
-        env={**os.environ, "PLAIN_URL": plain_url},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
-    assert (0, "") == (done.returncode, done.stderr)

@@ -46,7 +46,7 @@ def open_with(tcp_server: EmbeddedPostgres) -> Iterator[Callable[..., Database]]
         settings = DatabaseSettings(
             url=SecretStr(tcp_server.url()),
             replica_urls=tuple(SecretStr(url) for url in urls),
-            **over,  # type: ignore[arg-type]
+            **over,  # type: ignore[arg-type]  # the test's own
         )
         made.append(Database(settings))
         return made[-1]
@@ -115,7 +115,7 @@ def test_the_lag_is_asked_for_at_most_once_a_second(
 
     def counted(*arguments: object) -> bool:
         asked.append(1)
-        return original(*arguments)  # type: ignore[arg-type]
+        return original(*arguments)  # type: ignore[arg-type]  # the test's own
 
     monkeypatch.setattr(replicas.Replica, "_is_fresh", counted)
     monkeypatch.setattr(replicas, "_CHECK_EVERY", 3600.0)

@@ -59,8 +59,8 @@ def test_waiters_are_served_in_order_of_arrival():
 
     threads = []
     for number in range(10):
-        threads.append(start(lambda number=number: visit(number)))  # type: ignore[misc]
-        until(lambda number=number: gate.status().waiting == number + 1)  # type: ignore[misc]
+        threads.append(start(lambda number=number: visit(number)))  # type: ignore[misc]  # bound now
+        until(lambda number=number: gate.status().waiting == number + 1)  # type: ignore[misc]  # bound now
     gate.leave()
     for thread in threads:
         thread.join(DEADLINE)
@@ -191,7 +191,7 @@ def test_no_permit_is_lost_or_doubled_under_random_time_outs():
                 with lock:
                     timeouts += 1
 
-    threads = [start(lambda seed=seed: visit(seed)) for seed in range(16)]  # type: ignore[misc]
+    threads = [start(lambda seed=seed: visit(seed)) for seed in range(16)]  # type: ignore[misc]  # bound now
     for thread in threads:
         thread.join(60)
     status = gate.status()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from sqlalchemy.orm import Session
 
@@ -26,7 +28,7 @@ from rootstream_db.repositories.viewer_sessions import ViewerSessionRepository
 from rootstream_db.testing import EPOCH, FrozenClock
 from rootstream_db.unit_of_work import UnitOfWork
 
-REPOSITORIES: dict[str, type] = {
+REPOSITORIES: dict[str, type[Any]] = {
     "users": UserRepository,
     "user_tokens": UserTokenRepository,
     "login_throttle": LoginThrottleRepository,

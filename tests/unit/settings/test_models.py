@@ -5,11 +5,13 @@ from __future__ import annotations
 import pickle
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from pydantic import SecretStr
 from pydantic import ValidationError as PydanticValidationError
 
+from rootstream_db import settings as settings_package
 from rootstream_db.errors import ConfigurationError
 from rootstream_db.settings import DatabaseSettings, IngestSettings, RedisSettings, Settings
 
@@ -67,7 +69,7 @@ def test_a_wrong_url_is_explained_without_its_password(wrong: str):
 @pytest.mark.parametrize("type_", [42, b"bytes", ["list"]])
 def test_a_secret_of_the_wrong_type_is_not_shown(type_: object):
     with pytest.raises(ConfigurationError) as caught:
-        DatabaseSettings(url=type_)  # type: ignore[arg-type]
+        DatabaseSettings(url=type_)  # type: ignore[arg-type]  # that is the test
     assert "42" not in str(caught.value)
 
 
@@ -93,7 +95,7 @@ def test_every_name_of_postgresql_is_a_postgresql_url(scheme: str):
 
 def test_problems_of_nested_sections_carry_their_full_name():
     with pytest.raises(ConfigurationError) as caught:
-        Settings(database={"pool_size": 0}, redis={"url": "http://x"})  # type: ignore[arg-type]
+        Settings(database={"pool_size": 0}, redis={"url": "http://x"})  # type: ignore[arg-type]  # that is the test
     assert [
         "database.pool_size",
         "redis.url",
@@ -102,7 +104,7 @@ def test_problems_of_nested_sections_carry_their_full_name():
 
 def test_an_unknown_name_is_refused():
     with pytest.raises(ConfigurationError, match="pool_sise: there is no such setting"):
-        DatabaseSettings(pool_sise=3)  # type: ignore[call-arg]
+        DatabaseSettings(pool_sise=3)  # type: ignore[call-arg]  # that is the test
 
 
 def test_settings_survive_pickling():
@@ -114,9 +116,13 @@ def test_settings_survive_pickling():
 
 
 def test_importing_settings_loads_no_engine():
-    code = (
-        "import sys, rootstream_db.settings; "
-        "print([m for m in ('sqlalchemy', 'psycopg', 'redis', 'alembic') if m in sys.modules])"
-    )
+    # Without the package's own __init__, which offers Database and so loads SQLAlchemy.
+    code = f"""
+import sys, types
+package = sys.modules["rootstream_db"] = types.ModuleType("rootstream_db")
+package.__path__ = [{str(Path(settings_package.__file__).parents[1])!r}]
+import rootstream_db.settings
+print([name for name in ("sqlalchemy", "psycopg", "redis", "alembic") if name in sys.modules])
+"""
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "[]" == done.stdout.strip()
