@@ -44,6 +44,20 @@ def serve(
             server.run()
 
 
+@command(app, "catch-up")
+def catch_up(invocation: Invocation) -> None:
+    """Register recordings that were finished while no hook server ran; `serve` does so at start."""
+    from rootstream_db.services.ingest import MissedRecordings
+
+    with invocation.rootstream() as rootstream:
+        directory = rootstream.settings.ingest.recordings_directory
+        missed = MissedRecordings(rootstream.database, directory, clock=rootstream.clock)
+        decisions = [rootstream.ingest.authorize(request) for request in missed.find()]
+    registered = sum(decision.allow for decision in decisions)
+    found = {"found": len(decisions), "registered": registered}
+    invocation.output.result(found, f"recordings: {len(decisions)} found, {registered} registered")
+
+
 def _listening(settings: Settings, **given: object) -> Settings:
     changes = {name: value for name, value in given.items() if value is not None}
     return settings.model_copy(update={"ingest": settings.ingest.model_copy(update=changes)})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 
 from sqlalchemy import select
@@ -53,6 +53,11 @@ class RecordingRepository(Repository[Recording]):
             query = query.where(Recording.created_at < before)
         latest_first = query.order_by(Recording.created_at.desc(), Recording.id.desc())
         return self.session.scalars(latest_first.limit(limit)).all()
+
+    def list_known_paths(self, file_paths: Collection[str]) -> set[str]:
+        """Return those of the files that have a row, whatever became of them since."""
+        query = select(Recording.file_path).where(Recording.file_path.in_(file_paths))
+        return set(self.session.scalars(query))
 
     def list_by_session(self, stream_session_id: int) -> Sequence[Recording]:
         """Return the recordings of one broadcast, oldest first."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from rootstream_db.services.ingest.authorizer import IngestAuthorizer
 from rootstream_db.services.ingest.maintenance import Maintenance
+from rootstream_db.services.ingest.missed import MissedRecordings
 from rootstream_db.services.ingest.requests import Decision, HookEvent, IngestRequest
 from rootstream_db.services.ingest.server import IngestServer
 from rootstream_db.services.ingest.wsgi import IngestApplication
@@ -16,4 +17,5 @@ __all__ = [
     "IngestRequest",
     "IngestServer",
     "Maintenance",
+    "MissedRecordings",
 ]

@@ -191,12 +191,16 @@ class IngestAuthorizer:
     def _record_done(self, request: IngestRequest) -> Decision:
         if request.file_path is None:
             raise ValidationError("the hook names no file", field="path")
-        # Read before any transaction: it takes as long as the file is large.
+        with self._database.read() as work:
+            stream_id = _stream_id(work, request)
+        if stream_id is None:
+            return Decision(allow=False, reason="no stream belongs to the recording")
+        # Read outside of any transaction: it takes as long as the file is large.
         found = self._recordings.inspect(request.file_path)
         written_at = _last_written(found.path)
 
         def add(work: UnitOfWork) -> Decision:
-            session = _session_at(work, _stream_id(work, request), written_at)
+            session = _session_at(work, stream_id, written_at)
             if session is None:
                 return Decision(allow=False, reason="no broadcast belongs to the recording")
             self._recordings.add_file(
@@ -222,16 +226,12 @@ def _public_stream(work: UnitOfWork, request: IngestRequest) -> Stream | None:
     return None if public_id is None else work.streams.get_by_public_id(public_id)
 
 
-def _session_at(
-    work: UnitOfWork, stream_id: int | None, written_at: datetime
-) -> StreamSession | None:
+def _session_at(work: UnitOfWork, stream_id: int, written_at: datetime) -> StreamSession | None:
     """Return the broadcast that was on the air when a recording was last written.
 
     The hook may come after that broadcast ended and the next one began. Where the clocks of the
     database and of the file system agree on nothing, it is the latest broadcast.
     """
-    if stream_id is None:
-        return None
     before = work.stream_sessions.list_by_stream(stream_id, before=written_at, limit=1)
     return before[0] if before else work.stream_sessions.get_latest(stream_id)
 

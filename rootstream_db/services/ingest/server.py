@@ -14,6 +14,7 @@ from rootstream_db.errors import ConfigurationError
 from rootstream_db.services.ingest.authorizer import IngestAuthorizer
 from rootstream_db.services.ingest.backlog import Backlog
 from rootstream_db.services.ingest.maintenance import Maintenance, interval_for
+from rootstream_db.services.ingest.missed import MissedRecordings
 from rootstream_db.services.ingest.wsgi import MAX_BODY_BYTES, IngestApplication
 from rootstream_db.settings import IngestSettings, Settings
 
@@ -28,6 +29,7 @@ THREADS: Final = 8
 CONNECTION_LIMIT: Final = 500
 CHANNEL_TIMEOUT_SECONDS: Final = 30
 FLUSH_INTERVAL: Final = timedelta(seconds=1)
+CATCH_UP_INTERVAL: Final = timedelta(minutes=2)
 _logger = logging.getLogger(__name__)
 
 
@@ -59,6 +61,7 @@ class IngestServer:
     ) -> None:
         _require_token_when_public(settings.ingest)
         self._backlog = Backlog(authorizer.authorize)
+        missed = MissedRecordings(database, settings.ingest.recordings_directory)
         self._background = (
             self._backlog,
             Maintenance(
@@ -67,6 +70,11 @@ class IngestServer:
                 interval=interval_for(settings.streams.lease_ttl),
             ),
             Maintenance("flushing viewers", viewers.flush, interval=FLUSH_INTERVAL),
+            Maintenance(
+                "looking for missed recordings",
+                lambda: [self._backlog.authorize(request) for request in missed.find()],
+                interval=CATCH_UP_INTERVAL,
+            ),
         )
         application = IngestApplication(
             self._backlog.authorize,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
+import sys
 import threading
 import uuid
 from collections.abc import Iterator
@@ -246,3 +247,12 @@ def test_an_address_that_is_not_ours_is_named(rootstream: RootStream):
 
     with pytest.raises(ConfigurationError, match=r"cannot listen on 203\.0\.113\.9"):
         serve(rootstream, host="203.0.113.9", hook_token=token)
+
+
+def test_without_waitress_the_message_says_what_to_install(
+    rootstream: RootStream, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setitem(sys.modules, "waitress.server", None)
+
+    with pytest.raises(ConfigurationError, match=r"pip install 'rootstream-db\[ingest\]'"):
+        serve(rootstream)

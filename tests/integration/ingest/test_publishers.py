@@ -13,6 +13,7 @@ from rootstream_db.models import EndReason, Stream, StreamSession
 from rootstream_db.rootstream import RootStream
 from rootstream_db.security.tokens import SecretText, new_token
 from rootstream_db.services.ingest import Decision, HookEvent, IngestRequest
+from rootstream_db.services.streams import Lease
 from rootstream_db.testing import FrozenClock
 from tests.factories import make_user
 
@@ -265,6 +266,30 @@ def test_an_update_within_the_grace_takes_a_lapsed_lease_back(site: Site, clock:
     assert not site.is_live
 
     assert site.ask(HookEvent.UPDATE).allow
+    assert site.is_live
+
+
+@pytest.mark.parametrize(
+    ("event", "call", "allowed"),
+    [(HookEvent.UPDATE, "heartbeat", False), (HookEvent.UNPUBLISH, "disconnect", True)],
+)
+def test_a_hook_that_is_overtaken_while_it_is_decided_changes_nothing(
+    site: Site, monkeypatch: pytest.MonkeyPatch, event: HookEvent, call: str, allowed: bool
+):
+    """Another process ends the broadcast, and another connection starts one, in between."""
+    site.ask(HookEvent.PUBLISH)
+    streams, original = site.rs.streams, getattr(site.rs.streams, call)
+
+    def overtaken(lease: Lease) -> object:
+        streams.stop(lease)
+        streams.start(site.key, node="edge-2", connection_id="1")
+        return original(lease)
+
+    monkeypatch.setattr(streams, call, overtaken)
+    decision = site.ask(event)
+
+    assert (allowed, site.stream.id) == (decision.allow, decision.stream_id)
+    assert "took over" in decision.reason
     assert site.is_live
 
 

@@ -18,6 +18,8 @@ from rootstream_db.rootstream import RootStream
 from rootstream_db.security.tokens import SecretText, new_token
 from rootstream_db.services.ingest import Decision, HookEvent, IngestRequest
 from rootstream_db.services.ingest.backlog import Backlog
+from rootstream_db.services.ingest.missed import SETTLED, MissedRecordings
+from rootstream_db.services.recordings import RecordedFile
 from rootstream_db.testing import FrozenClock
 from tests.factories import make_user
 
@@ -216,8 +218,70 @@ def test_a_file_of_a_later_broadcast_is_not_booked_twice(
 
 
 def test_without_a_recordings_directory_nothing_is_read(rootstream: RootStream, film: Path):
+    with rootstream.transaction() as work:
+        _, key = rootstream.streams.create(work, owner=make_user(work), name="Speedrun")
+
     with pytest.raises(ConfigurationError, match="where recordings are"):
-        rootstream.ingest.authorize(hook(film, key=new_token("rsk")))
+        rootstream.ingest.authorize(hook(film, key=key))
+
+
+def test_a_file_that_vanishes_while_it_is_registered_is_refused(
+    rs: RootStream,
+    channel: tuple[Stream, SecretText],
+    film: Path,
+    folder: Path,
+    clock: FrozenClock,
+    monkeypatch: pytest.MonkeyPatch,
+):
+    stream, key = channel
+    rs.streams.start(key, node="edge-1", connection_id="17")
+    path = put(film, folder, "a.flv", clock)
+    inspect = rs.recordings.inspect
+
+    def inspect_and_lose(name: str) -> RecordedFile:
+        found = inspect(name)
+        path.unlink()
+        return found
+
+    monkeypatch.setattr(rs.recordings, "inspect", inspect_and_lose)
+    decision = rs.ingest.authorize(hook(path, key=key))
+
+    assert not decision.allow
+    assert "deleted" in decision.reason
+    assert [] == registered(rs, stream)
+
+
+def test_a_recording_that_no_hook_told_about_is_found_by_its_name(
+    rs: RootStream,
+    channel: tuple[Stream, SecretText],
+    film: Path,
+    folder: Path,
+    clock: FrozenClock,
+):
+    stream, key = channel
+    lease = rs.streams.start(key, node="edge-1", connection_id="17")
+    clock.advance(5)
+    (folder / "live" / str(stream.public_id)).mkdir(parents=True)
+    told = put(film, folder, f"{stream.public_id}-1795267727.flv", clock)
+    rs.ingest.authorize(hook(told, key=key))
+    missed = put(film, folder, f"live/{stream.public_id}/2026-01-01_12-00-05.flv", clock)
+    put(film, folder, "somebody-elses.flv", clock)
+    put(film, folder, "3d9e5a3a-52c4-4f0e-8d7b-0a3bb0a8f6aa.flv", clock)
+    search = MissedRecordings(rs.database, folder, clock=clock)
+
+    assert [] == list(search.find()), "files just written may be written on"
+    clock.advance(SETTLED)
+    requests = list(search.find())
+    decisions = [rs.ingest.authorize(request).allow for request in requests]
+
+    assert {missed.name: True, "3d9e5a3a-52c4-4f0e-8d7b-0a3bb0a8f6aa.flv": False} == {
+        Path(request.file_path or "").name: allowed
+        for request, allowed in zip(requests, decisions, strict=True)
+    }
+    assert [lease.stream_session_id] * 2 == [r.stream_session_id for r in registered(rs, stream)]
+    assert [] == list(search.find()), "each is found once"
+    assert [] == list(MissedRecordings(rs.database, None, clock=clock).find())
+    assert not search._is_finished(folder / "gone.flv")
 
 
 def test_the_hook_server_answers_before_the_file_is_read(
