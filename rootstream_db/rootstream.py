@@ -214,9 +214,18 @@ class RootStream:
         """Open a unit of work: leaving the block commits, an exception rolls back."""
         return self.database.transaction(read_only=read_only)
 
-    def run(self, fn: Callable[[UnitOfWork], T], *, read_only: bool = False) -> T:
-        """Run ``fn(work)`` in a transaction and again when the database asks for it."""
-        return self.database.run(fn, read_only=read_only)
+    def run(
+        self,
+        fn: Callable[[UnitOfWork], T],
+        *,
+        read_only: bool = False,
+        idempotent: bool = False,
+    ) -> T:
+        """Run ``fn(work)`` in a transaction and again when the database asks for it.
+
+        ``idempotent`` also repeats it after a connection lost during COMMIT; see ``Database.run``.
+        """
+        return self.database.run(fn, read_only=read_only, idempotent=idempotent)
 
     def upgrade_schema(self) -> str | None:
         """Bring the schema to the revision this release needs and make partitions ahead.

@@ -141,13 +141,6 @@ class EventRepository:
         parameters = {"log_id": log_id, "batch": batch.decode()}
         return [AppendedEvent(*row) for row in self.session.execute(_APPEND, parameters)]
 
-    def get_version(self, aggregate_type: str, aggregate_id: str) -> int:
-        """Return how many events the aggregate has."""
-        stream = select(EventStream.version).where(
-            EventStream.aggregate_type == aggregate_type, EventStream.aggregate_id == aggregate_id
-        )
-        return self.session.scalar(stream) or 0
-
     def list_stored_ids(self, event_ids: Iterable[uuid.UUID]) -> set[uuid.UUID]:
         """Return which of the ids are in the log."""
         return set(
