@@ -63,7 +63,9 @@ class PartitionRepository:
         Returns:
             How many rows moved.
         """
-        # First, because attaching needs it anyway and a later upgrade of the lock could deadlock.
+        # Writers wait at the parent: one that waited at the default partition would have chosen it
+        # already, and fail once the row belongs elsewhere. In this order nobody deadlocks.
+        self._run(f"LOCK TABLE {parent} IN SHARE ROW EXCLUSIVE MODE")
         self._run(f"LOCK TABLE {parent}_default IN ACCESS EXCLUSIVE MODE")
         self._run(f"CREATE TABLE {name} (LIKE {parent} INCLUDING DEFAULTS INCLUDING CONSTRAINTS)")
         moved = self._move(parent, name, column=column, since=since, until=until)

@@ -57,6 +57,16 @@ class RecordingsFolder:
             raise refused(f"{inside} cannot be read: {error.strerror}") from error
         return RecordedFile(path=inside, size_bytes=size, sha256=digest, media=media)
 
+    def confirm(self, file: RecordedFile, path: str | Path) -> RecordedFile:
+        """Return what was read before, if it was read from that path.
+
+        Raises:
+            ValidationError: it was read from another file.
+        """
+        if self.locate(path) != file.path:
+            raise refused(f"{path} is not the file that was read: that was {file.path}")
+        return file
+
     def remove(self, path: str | Path) -> None:
         """Delete a file; one that is gone already is fine.
 

@@ -68,7 +68,7 @@ class RecordingManager:
         """
         session = work.stream_sessions.get_one(stream_session_id)
         stream = work.streams.get_one(session.stream_id)
-        found = self.inspect(path) if file is None else file
+        found = self._folder.inspect(path) if file is None else self._folder.confirm(file, path)
         added = work.recordings.add_once(_row(found, session, stream, work.now))
         if added is None:
             return self._bring_up_to_date(work, stream, session, found)
