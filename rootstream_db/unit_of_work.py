@@ -10,7 +10,6 @@ from datetime import datetime
 from functools import cached_property
 from typing import Any, Final
 
-from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from rootstream_db.clock import Clock
@@ -34,7 +33,7 @@ from rootstream_db.repositories.users import (
 from rootstream_db.repositories.viewer_sessions import ViewerSessionRepository
 
 _logger: Final = logging.getLogger(__name__)
-_Translate = Callable[[SQLAlchemyError], Exception]
+_Translate = Callable[[Exception], Exception]
 
 
 @dataclass(frozen=True)
@@ -105,7 +104,7 @@ class UnitOfWork:
                 yield
         except BaseException as error:
             self._return_to(marks)
-            if self._translate is not None and isinstance(error, SQLAlchemyError):
+            if self._translate is not None and isinstance(error, Exception):
                 better = self._translate(error)
                 if better is not error:
                     raise better from error

@@ -8,6 +8,7 @@ from sqlalchemy.orm import Session
 
 from rootstream_db.errors import NotFoundError
 from rootstream_db.models.base import Base
+from rootstream_db.repositories import by_key
 
 Row = TypeVar("Row", bound=Base)
 
@@ -22,7 +23,8 @@ class Repository(Generic[Row]):
 
     def get(self, key: Any) -> Row | None:
         """Return the row with that primary key, or None."""
-        return self.session.get(self.model, key)
+        row: Row | None = by_key.load(self.session, self.model, key)
+        return row
 
     def get_one(self, key: Any) -> Row:
         """Return the row with that primary key.
