@@ -223,6 +223,16 @@ class TestSavepoints:
             work.session.add(Item(id=1, name="x" * 11))
         assert 0 == count(db)
 
+    def test_an_error_of_the_bare_driver_is_translated_too(self, db: Database):
+        with db.transaction() as work:
+            put(work, 1, "a")
+            driver = work.session.connection().connection.driver_connection
+            assert driver is not None
+            with pytest.raises(ConflictError), work.savepoint():
+                driver.execute("INSERT INTO item (id, name) VALUES (2, 'a')")
+            put(work, 3, "c")
+        assert 2 == count(db)
+
     def test_other_errors_leave_it_unchanged(self, db: Database):
         with db.transaction() as work, pytest.raises(ZeroDivisionError), work.savepoint():
             put(work, 1)
