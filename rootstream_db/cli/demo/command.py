@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -18,7 +18,8 @@ from rootstream_db.cli.output import Output
 
 if TYPE_CHECKING:
     from rootstream_db.cli.demo.story import Story
-    from rootstream_db.cli.demo.told import Check
+    from rootstream_db.cli.demo.told import Check, Told
+    from rootstream_db.rootstream import RootStream
 
 NEXT = (
     "where to look next: docs/tutorial/first-stream.md · rootstream-db --help · "
@@ -69,8 +70,25 @@ def demo(
             story = Story(rs, scale)
             with screen(output) as show:
                 story.run(show)
+            compared = _push(output, rs, story, folder) if media else []
             found = checks(rs, story.told, streams=story.streams, start=story.start)
-    return _report(output, story, found)
+    for note in story.progress.notes:
+        output.say(note)
+    return report(output, told=story.told, seconds=story.crowd_seconds, found=[*found, *compared])
+
+
+def _push(output: Output, rs: RootStream, story: Story, folder: Path) -> list[Check]:
+    from rootstream_db.cli.demo.media import find_programs, push_a_stream
+
+    programs = find_programs()
+    if programs is None:
+        output.say("no real stream: nginx with its RTMP module and ffmpeg are not both installed")
+        return []
+    output.say("ffmpeg pushes a real stream through nginx-rtmp")
+    stream, key = story.open_for_media()
+    work = Path(tempfile.mkdtemp(prefix="media-", dir=folder))
+    work.chmod(0o711)
+    return push_a_stream(rs, programs, work, stream=stream, key=key)
 
 
 @contextmanager
@@ -87,15 +105,13 @@ def _folder(path: Path | None) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _report(output: Output, story: Story, found: list[Check]) -> ExitCode | None:
-    for note in story.progress.notes:
-        output.say(note)
+def report(output: Output, *, told: Told, seconds: float, found: list[Check]) -> ExitCode | None:
+    """Print the checks and the rate; return the exit status of a failure when one disagrees."""
     rows = [check.as_row() for check in found]
     agrees = all(check.agrees for check in found)
-    rate = round(story.told["heartbeats"] / max(story.crowd_seconds, 0.001))
+    rate = round(told["heartbeats"] / max(seconds, 0.001))
     if output.as_json:
-        summary: dict[str, Any] = {"agrees": agrees, "updates_per_second": rate, "checks": rows}
-        output.result(summary)
+        output.result({"agrees": agrees, "updates_per_second": rate, "checks": rows})
     else:
         output.table("checks", rows, empty="nothing was checked")
         output.say(f"{rate:,} viewer updates a second, flushed exactly once")

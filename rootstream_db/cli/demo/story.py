@@ -88,7 +88,14 @@ class Story:
         self._flush()
         show(self.progress)
 
-    def _open(self, number: int) -> tuple[Stream, SecretText]:
+    def open_for_media(self) -> tuple[Stream, SecretText]:
+        """Open one more stream, for a real publisher; with a short grace, as its end is awaited."""
+        opened = self._open(self._scale.streams, reconnect_grace_seconds=1)
+        self.streams.append(opened[0].id)
+        self.told.add(starts=1)
+        return opened
+
+    def _open(self, number: int, **config: int) -> tuple[Stream, SecretText]:
         name = f"demo_{number}_{secrets.token_hex(3)}"
         with self._rs.transaction() as work:
             owner = self._rs.accounts.register(
@@ -98,7 +105,9 @@ class Story:
                 password=secrets.token_urlsafe(18),
                 display_name=f"Demo publisher {number + 1}",
             )
-            opened = self._rs.streams.create(work, owner=owner, name=f"Demo stream {number + 1}")
+            opened = self._rs.streams.create(
+                work, owner=owner, name=f"Demo stream {number + 1}", **config
+            )
         self.told.add(accounts=1, streams=1)
         return opened
 
