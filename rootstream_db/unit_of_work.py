@@ -101,6 +101,9 @@ class UnitOfWork:
         marks = self._marks()
         try:
             with self.session.begin_nested():
+                # Sends SAVEPOINT now; SQLAlchemy waits for its own next statement otherwise, and
+                # one made on the driver's connection would come before it.
+                self.session.connection()
                 yield
         except BaseException as error:
             self._return_to(marks)
