@@ -22,7 +22,7 @@ from psycopg import sql
 from rootstream_db.embedded.binaries import PostgresBinaries, find_postgres
 from rootstream_db.embedded.endpoint import Endpoint, Launch, Mode, Options
 from rootstream_db.embedded.log import last_line, last_words
-from rootstream_db.embedded.process import Deadline, is_server, spawn
+from rootstream_db.embedded.process import Deadline, is_server
 from rootstream_db.embedded.reach import reachable
 from rootstream_db.embedded.run_as import RunAs
 from rootstream_db.embedded.server import EmbeddedServer
@@ -126,7 +126,7 @@ class EmbeddedPostgres(EmbeddedServer):
             return None
         return Endpoint(int(lines[0]), Path(lines[4]), int(lines[3]) if lines[5] else None)
 
-    def _prepare(self, run_as: RunAs) -> None:
+    def _prepare(self, run_as: RunAs, life: int) -> None:
         self._make_programs_reachable(run_as)
         for stale in self.path.glob("data.init-*"):
             shutil.rmtree(stale)
@@ -138,7 +138,7 @@ class EmbeddedPostgres(EmbeddedServer):
             return
         new = Path(tempfile.mkdtemp(prefix="data.init-", dir=self.path))
         run_as.own(new)
-        self._initdb(new, run_as)
+        self._initdb(new, run_as, life)
         self._folder.write_marker(version=self.version, source=self.binaries.source)
         new.rename(data)
 
@@ -165,7 +165,7 @@ class EmbeddedPostgres(EmbeddedServer):
                 programs=self.version,
             )
 
-    def _initdb(self, new: Path, run_as: RunAs) -> None:
+    def _initdb(self, new: Path, run_as: RunAs, life: int) -> None:
         password = self.path / ".password"
         password.unlink(missing_ok=True)
         try:
@@ -178,6 +178,7 @@ class EmbeddedPostgres(EmbeddedServer):
                 capture_output=True,
                 text=True,
                 check=False,
+                pass_fds=(life,),  # the next start waits for it, should this process be killed
                 **run_as.popen_options(),
             )
         finally:
@@ -217,7 +218,7 @@ class EmbeddedPostgres(EmbeddedServer):
         }
         flags = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
         command = [str(self.binaries.tool("postgres")), "-D", str(self._folder.data), *flags]
-        return spawn(command, log=launch.log, life=launch.life, run_as=launch.run_as)
+        return self._spawn(command, launch)
 
     def _await_started(self, endpoint: Endpoint, deadline: Deadline) -> None:
         super()._await_started(endpoint, deadline)

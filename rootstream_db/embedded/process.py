@@ -16,6 +16,7 @@ from rootstream_db.errors import EmbeddedServerError
 
 _POLL_SECONDS = 0.01
 _QUIT_SECONDS = 10.0
+_EXEC_SECONDS = 10.0
 _PROC = Path("/proc/self/cmdline")
 
 
@@ -36,12 +37,19 @@ class Deadline:
 
 
 def spawn(
-    command: Sequence[str], *, log: int, life: int, run_as: RunAs, config: str | None = None
+    command: Sequence[str],
+    *,
+    mark: str,
+    log: int,
+    life: int,
+    run_as: RunAs,
+    config: str | None = None,
 ) -> subprocess.Popen[bytes]:
     """Start a server in a session of its own, so that Ctrl-C in a terminal does not reach it.
 
     Args:
         command: program and arguments; secrets never belong here.
+        mark: the argument it is recognised by from now on.
         log: file descriptor that takes standard output and error.
         life: file descriptor with a lock that all processes of the server are to hold.
         run_as: the account it runs as.
@@ -60,6 +68,8 @@ def spawn(
         # A server that died at once is found, with its reason, by whoever waits for it.
         with suppress(BrokenPipeError), process.stdin as pipe:
             pipe.write(config.encode("utf-8", "surrogateescape"))
+    # A new program has no command line yet for a moment, and must not be taken for dead in it.
+    Deadline(_EXEC_SECONDS).wait(lambda: is_server(process.pid, mark) or process.poll() is not None)
     return process
 
 

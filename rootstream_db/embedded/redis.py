@@ -17,7 +17,7 @@ from urllib.parse import quote
 from rootstream_db.embedded.binaries import RedisBinary, find_redis
 from rootstream_db.embedded.endpoint import Endpoint, Launch, Mode, Options
 from rootstream_db.embedded.log import last_words
-from rootstream_db.embedded.process import is_server, spawn
+from rootstream_db.embedded.process import is_server
 from rootstream_db.embedded.reach import reachable
 from rootstream_db.embedded.run_as import RunAs
 from rootstream_db.embedded.server import EmbeddedServer
@@ -112,7 +112,7 @@ class EmbeddedRedis(EmbeddedServer):
     def _pid_file(self) -> Path:
         return self._folder.data / "redis.pid"
 
-    def _prepare(self, run_as: RunAs) -> None:
+    def _prepare(self, run_as: RunAs, life: int) -> None:
         program = reachable(
             self.binary.server,
             run_as,
@@ -131,9 +131,7 @@ class EmbeddedRedis(EmbeddedServer):
         command = [str(self.binary.server), "-", "--dir", str(self._folder.data)]
         config = self._config(launch.sockets, launch.port)
         self._write_endpoint(launch, pid=None)
-        process = spawn(
-            command, log=launch.log, life=launch.life, run_as=launch.run_as, config=config
-        )
+        process = self._spawn(command, launch, config=config)
         self._write_endpoint(launch, pid=process.pid)
         return process
 

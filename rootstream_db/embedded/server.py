@@ -15,7 +15,7 @@ from rootstream_db.embedded.endpoint import Endpoint, Launch, Options, PortTaken
 from rootstream_db.embedded.folder import ServerFolder
 from rootstream_db.embedded.guard import Membership
 from rootstream_db.embedded.log import PORT_TAKEN, ServerLog, last_line
-from rootstream_db.embedded.process import Deadline, disown, is_server, reap, terminate
+from rootstream_db.embedded.process import Deadline, disown, is_server, reap, spawn, terminate
 from rootstream_db.embedded.run_as import RunAs, choose_run_as
 from rootstream_db.embedded.sockets import make_socket_folder, remove_socket_folder
 from rootstream_db.errors import EmbeddedServerError
@@ -127,8 +127,8 @@ class EmbeddedServer(ABC):
         """Return the live server on this folder."""
 
     @abstractmethod
-    def _prepare(self, run_as: RunAs) -> None:
-        """Make what the server needs on disk before it starts."""
+    def _prepare(self, run_as: RunAs, life: int) -> None:
+        """Make what the server needs on disk; programs run for it are to hold ``life`` too."""
 
     @abstractmethod
     def _launch(self, launch: Launch) -> subprocess.Popen[bytes]:
@@ -212,7 +212,7 @@ class EmbeddedServer(ABC):
     def _start_new(self, life: int, deadline: Deadline) -> None:
         run_as = choose_run_as(self._options.run_as, self._folder.data, self.path)
         self._refuse_unreachable(run_as)
-        self._prepare(run_as)
+        self._prepare(run_as, life)
         if self._options.mode == "owned":
             self._membership.announce()
         else:
@@ -242,6 +242,18 @@ class EmbeddedServer(ABC):
             self._stopped(endpoint)
             raise
         self._endpoint = endpoint
+
+    def _spawn(
+        self, command: list[str], launch: Launch, *, config: str | None = None
+    ) -> subprocess.Popen[bytes]:
+        return spawn(
+            command,
+            mark=self._mark(),
+            log=launch.log,
+            life=launch.life,
+            run_as=launch.run_as,
+            config=config,
+        )
 
     def _await_started(self, endpoint: Endpoint, deadline: Deadline) -> None:
         if self._options.mode == "owned":

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import pwd
 import shutil
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,6 +23,8 @@ from tests.fixtures.embedded_user import PATIENCE, Server, User
 from tests.fixtures.servers import SCRATCH
 
 ROOT: Final = Path(__file__).parents[3]
+SITE_PACKAGES: Final = str(Path(psycopg.__file__).parents[1])
+NOBODY: Final = pwd.getpwnam("nobody")
 KINDS: Final[tuple[type[Server], ...]] = (EmbeddedPostgres, EmbeddedRedis)
 
 
@@ -119,33 +122,36 @@ def root() -> None:
 @pytest.fixture
 def run_as_nobody(root: None) -> Callable[[str], str]:
     """Runs a Python program as the account nobody and returns what it prints."""
-    environment = {"PYTHONPATH": os.pathsep.join((str(ROOT), site_packages())), "PATH": os.defpath}
+    python = python_for_nobody()
+    if python is None:
+        pytest.skip("the account nobody can run no Python that has the packages")
+    return partial(as_nobody, python)
 
-    def run(program: str, python: str) -> str:
-        done = subprocess.run(
-            [python, "-c", program],
-            env=environment,
-            cwd="/",
-            user="nobody",
-            group="nogroup",
-            extra_groups=[],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert 0 == done.returncode, done.stderr
-        return done.stdout
 
+@cache
+def python_for_nobody() -> str | None:
+    """Return an interpreter that is not hidden from others, as one below /root is."""
     for python in (sys.executable, "/usr/bin/python3"):
         with suppress(AssertionError, OSError):
-            run("import rootstream_db.embedded", python)
-            return partial(run, python=python)
-    pytest.skip("the account nobody can run no Python that has the packages")
+            as_nobody(python, "import psycopg, rootstream_db.errors")
+            return python
+    return None
 
 
-def site_packages() -> str:
-    """Return where this interpreter's packages are."""
-    return str(Path(psycopg.__file__).parents[1])
+def as_nobody(python: str, program: str) -> str:
+    done = subprocess.run(
+        [python, "-c", program],
+        env={"PYTHONPATH": os.pathsep.join((str(ROOT), SITE_PACKAGES)), "PATH": os.defpath},
+        cwd="/",
+        user="nobody",
+        group=NOBODY.pw_gid,
+        extra_groups=[],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert 0 == done.returncode, done.stderr
+    return done.stdout
 
 
 def processes_with(text: str) -> dict[int, str]:

@@ -12,7 +12,8 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from rootstream_db.embedded import EmbeddedPostgres, EmbeddedRedis
+from rootstream_db.embedded import EmbeddedPostgres, EmbeddedRedis, guard
+from rootstream_db.embedded.endpoint import Mode
 from rootstream_db.embedded.folder import ServerFolder
 from rootstream_db.embedded.guard import Membership
 from rootstream_db.embedded.process import is_server
@@ -189,6 +190,48 @@ def test_a_killed_user_does_not_take_the_server_from_a_newcomer(make: Make, user
         newcomer.tell("stop")
 
 
+def test_a_guard_that_does_not_answer_is_not_counted_on(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has seen the last user go, and is about to stop the server under the newcomer."""
+    monkeypatch.setattr(guard, "_ANSWER_SECONDS", 0.05)
+    members = Membership(ServerFolder(folder, "test"))
+    members.announce()
+    reader = os.open(folder / ".guard", os.O_RDONLY | os.O_NONBLOCK)
+    assert not members.join(os.getpid(), "pytest")
+    os.close(reader)
+
+
+@with_redis
+def test_two_starts_killed_midway_leave_nothing_that_hinders_a_third(
+    make: Make, user: NewUser, until: Until
+) -> None:
+    for trace in (".guard", "endpoint.json"):
+        (make().path / trace).unlink(missing_ok=True)
+        killed = user()
+        killed.ask("start")
+        until((make().path / trace).exists)
+        killed.kill()
+    with make() as server:
+        assert server.is_running()
+
+
+@pytest.mark.parametrize(
+    "trace", [".lock", ".life", "data.init-*", "data", "server.log", "data/postmaster.pid"]
+)
+def test_a_first_start_killed_at_any_point_is_made_good_by_the_next(
+    folder: Path, until: Until, trace: str
+) -> None:
+    killed = User(EmbeddedPostgres, str(folder / "server"), {"durable": False})
+    killed.ask("start")
+    until(lambda: any((folder / "server").glob(trace)))
+    killed.close()
+    server = EmbeddedPostgres(folder / "server", durable=False)
+    with server, psycopg.connect(server.url()) as connection:
+        assert (1,) == connection.execute("SELECT 1").fetchone()
+    assert [] == list(server.path.glob("data.init-*"))
+
+
 def test_a_shared_server_outlives_everybody(make: Make, user: NewUser) -> None:
     starter = user(mode="shared")
     pid = starter.tell("start")["pid"]
@@ -218,25 +261,36 @@ def test_a_new_guard_replaces_one_that_was_killed(make: Make, user: NewUser, unt
     pid = owner.tell("start")["pid"]
     killed = guard_of(make())
     os.kill(killed, signal.SIGKILL)
-    newcomer = user()
-    assert pid == newcomer.tell("start")["pid"]
-    assert killed != guard_of(make())
-    newcomer.kill()
+    with make() as newcomer:
+        assert pid == pid_of(newcomer)
+        assert killed != guard_of(newcomer)
     assert pid == owner.tell("is_running")["pid"]
     owner.kill()
     until(lambda: not make().is_running())
 
 
 @with_redis
-def test_a_server_nobody_looks_after_is_replaced(make: Make, user: NewUser) -> None:
+def test_a_server_without_a_guard_can_be_made_shared(make: Make, user: NewUser) -> None:
+    owner = user()
+    pid = owner.tell("start")["pid"]
+    os.kill(guard_of(make()), signal.SIGKILL)
+    make(mode="shared").start().stop()
+    owner.kill()
+    assert pid == pid_of(make())
+    make().shutdown()
+
+
+@with_redis
+@pytest.mark.parametrize("mode", ["owned", "shared"])
+def test_a_server_nobody_looks_after_is_replaced(make: Make, user: NewUser, mode: Mode) -> None:
     owner = user()
     orphan = owner.tell("start")["pid"]
     os.kill(guard_of(make()), signal.SIGKILL)
     owner.kill()
     assert orphan == pid_of(make())
-    with make() as server:
-        assert orphan != pid_of(server)
-        assert server.is_running()
+    with make(mode=mode) as server:
+        assert pid_of(server) not in {None, orphan}
+    make().shutdown()
 
 
 @pytest.mark.parametrize(("mark", "ends"), [("300", True), ("another server", False)])
@@ -248,10 +302,10 @@ def test_the_guard_stops_nothing_but_the_server(
     with subprocess.Popen(["/bin/sleep", "300"]) as process:
         members.announce()
         members.enter(process.pid, mark)
-        guard = members._guard
-        assert guard is not None
+        watching = members._guard
+        assert watching is not None
         members.leave()
-        until(lambda: guard.poll() is not None)
+        until(lambda: watching.poll() is not None)
         assert ends == (process.poll() is not None)
         process.kill()
 

@@ -73,6 +73,7 @@ def test_a_crash_with_busy_sessions_is_recovered_from(copied: Path, value: Value
         running = server._running()
         assert running is not None
         os.kill(running.pid, signal.SIGKILL)
+        assert Deadline(10).wait(lambda: not server.is_running())
         server.start()
         assert 7 == value(server.url(), "SELECT number FROM kept")
         busy.finish()

@@ -19,6 +19,7 @@ DEAF = "trap '' INT QUIT; echo deaf; while :; do sleep 0.05; done"
 @pytest.fixture
 def sleeper() -> Iterator[subprocess.Popen[bytes]]:
     with subprocess.Popen(["/bin/sleep", "321.5"]) as child:
+        assert Deadline(10).wait(lambda: is_server(child.pid, "321.5"))
         yield child
         child.kill()
 
