@@ -1,4 +1,8 @@
-"""The wheel built from this tree works without the tree."""
+"""The wheel built from this tree works without the tree.
+
+What it needs is not downloaded but linked from the environment of the tests: exactly the
+distributions that the wheel's metadata leads to, so that one it forgot to declare is missing.
+"""
 
 from __future__ import annotations
 
@@ -8,9 +12,13 @@ import sys
 import uuid
 import venv
 import zipfile
+from collections.abc import Iterator
+from importlib import metadata
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from rootstream_db import schema
 from rootstream_db.testing import ThrowawayServers
@@ -50,13 +58,40 @@ def wheel(folder: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def installed(wheel: Path, folder: Path) -> Path:
-    """The programs of an empty virtual environment in which only the wheel was installed."""
+    """The programs of a virtual environment with the wheel and what it declares to need."""
     home = folder / "venv"
-    venv.create(home, with_pip=True, symlinks=True)
-    constraints = CHECKOUT / "scripts" / "constraints.txt"
-    pip = (home / "bin" / "python", "-I", "-m", "pip", "install", "--quiet", "--no-compile")
-    _run(*pip, "--constraint", constraints, wheel, cwd=folder)
+    venv.create(home)
+    python = home / "bin" / "python"
+    packages = Path(
+        _run(python, "-c", "import site; print(site.getsitepackages()[0])", cwd=folder).strip()
+    )
+    itself = metadata.PathDistribution(zipfile.Path(wheel, "rootstream_db-0.1.0.dist-info/"))
+    for entry in _entries_of(_needed_by(itself)):
+        (packages / entry.name).symlink_to(entry)
+    pip = (sys.executable, "-I", "-m", "pip", "--python", python)
+    _run(*pip, "install", "--quiet", "--no-index", wheel, cwd=folder)
     return home / "bin"
+
+
+def _needed_by(
+    distribution: metadata.Distribution, extras: frozenset[str] = frozenset()
+) -> dict[str, metadata.Distribution]:
+    """Return the distributions that installing this one brings, by their names."""
+    found: dict[str, metadata.Distribution] = {}
+    for needed in map(Requirement, distribution.requires or ()):
+        wanted = [{"extra": extra} for extra in extras or {""}]
+        if needed.marker is None or any(map(needed.marker.evaluate, wanted)):
+            found[canonicalize_name(needed.name)] = metadata.distribution(needed.name)
+            found |= _needed_by(metadata.distribution(needed.name), frozenset(needed.extras))
+    return found
+
+
+def _entries_of(distributions: dict[str, metadata.Distribution]) -> Iterator[Path]:
+    """Yield the files and folders of site-packages that belong to these distributions."""
+    for distribution in distributions.values():
+        home = Path(str(distribution.locate_file("")))
+        names = {file.parts[0] for file in distribution.files or ()} - {"..", "__pycache__"}
+        yield from (home / name for name in sorted(names))
 
 
 @pytest.fixture
@@ -82,6 +117,12 @@ def test_it_can_be_imported(installed: Path, folder: Path):
     program = "import rootstream_db; print(rootstream_db.__file__)"
 
     assert str(folder) in _run(installed / "python", "-c", program, cwd=folder)
+
+
+def test_nothing_undeclared_came_along(installed: Path, folder: Path):
+    program = "import importlib.util as u; print(*map(u.find_spec, ('pytest', 'hatchling', 'av')))"
+
+    assert "None None None" == _run(installed / "python", "-c", program, cwd=folder).strip()
 
 
 def test_its_command_explains_itself(installed: Path, folder: Path):
