@@ -46,4 +46,4 @@ def test_a_row_shows_its_identity_and_nothing_else(work):
 
 def test_the_constructor_knows_its_columns():
     with pytest.raises(TypeError, match="usernme"):
-        User(usernme="alice", email="a@example.com", password_hash="x")  # type: ignore[call-arg]
+        User(usernme="alice", email="a@example.com", password_hash="x")  # type: ignore[call-arg]  # the point of the test

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from rootstream_db.rootstream import RootStream
     from rootstream_db.security.tokens import SecretText
 
+PACKAGE: Final = Path(__file__).parents[2]
 RTMP_MODULE: Final = Path("/usr/lib/nginx/modules/ngx_rtmp_module.so")
 SECONDS: Final = 4
 """Length of the test picture that is pushed."""
@@ -149,7 +150,9 @@ def _running(command: list[str], log: Path, surroundings: Mapping[str, str]) -> 
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
-            env={**os.environ, **surroundings},
+            cwd=log.parent,
+            # Ours alone: the variables of whoever runs the demo may name servers in production.
+            env={"PATH": os.defpath, "PYTHONPATH": str(PACKAGE.parent), **surroundings},
         )
     try:
         yield
@@ -164,9 +167,8 @@ def _running(command: list[str], log: Path, surroundings: Mapping[str, str]) -> 
 
 def _example() -> Path:
     """Return the documented configuration: in the checkout, or as the wheel carries it."""
-    package = Path(__file__).parents[2]
-    documented = package.parent / "docs" / "examples" / "nginx-rtmp.conf"
-    return documented if documented.exists() else package / "_examples" / "nginx-rtmp.conf"
+    documented = PACKAGE.parent / "docs" / "examples" / "nginx-rtmp.conf"
+    return documented if documented.exists() else PACKAGE / "_examples" / "nginx-rtmp.conf"
 
 
 def _find_ffmpeg() -> str | None:
