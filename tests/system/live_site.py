@@ -10,7 +10,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -25,11 +25,12 @@ from tests.factories import make_user
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 EXAMPLE = CHECKOUT / "docs" / "examples" / "nginx-rtmp.conf"
+HOW_TO = CHECKOUT / "docs" / "how-to" / "connect-nginx-rtmp.md"
 LEASE = 1.0
 GRACE = 1.0
 UPDATE = 0.3
 IDLE = 1.0
-PATIENCE = 15.0
+PATIENCE = 30.0
 PICTURE = "-re -f lavfi -i testsrc=size=64x48:rate=10 -f lavfi -i sine=sample_rate=22050"
 ENCODER = "-c:v libx264 -preset ultrafast -tune zerolatency -g 5 -c:a aac"
 HASTY = "-fflags nobuffer -probesize 20000 -analyzeduration 500000"
@@ -52,6 +53,15 @@ def free_port() -> int:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
+
+
+def healthy(port: int) -> bool:
+    """Tell whether a hook server answers there."""
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/healthz") as answer:
+            return bool(200 == answer.status)
+    except OSError:
+        return False
 
 
 class Program:
@@ -110,8 +120,12 @@ class Site:
         )
         self.rs = RootStream(settings.model_copy(update={"streams": streams}))
         self.clients: list[Program] = []
-        self.nginx = Program(self._nginx(), folder / "nginx.log")
-        self.hooks = self.start_hooks()
+        self.servers = [Program(self._nginx(), folder / "nginx.log")]
+        try:
+            self.hooks = self.start_hooks()
+        except BaseException:
+            self.close()
+            raise
 
     def _nginx(self) -> list[str]:
         """Return the command for the documented configuration, with other ports and times."""
@@ -131,22 +145,17 @@ class Site:
         path.write_text(f"daemon off;\nmaster_process off;\n{text}", encoding="utf-8")
         return ["nginx", "-p", str(self.folder), "-c", str(path), "-e", str(self.folder / "early")]
 
-    def start_hooks(self) -> Program:
+    def start_hooks(self, port: int | None = None) -> Program:
+        port = port or self.hook_port
         hooks = Program(
-            [*SERVE, "--port", str(self.hook_port)],
+            [*SERVE, "--port", str(port)],
             self.folder / "hooks.log",
             **self.environment,
         )
-        eventually(lambda: hooks.ended or self.healthy(), "the hook server answers")
+        self.servers.append(hooks)
+        eventually(lambda: hooks.ended or healthy(port), "the hook server answers", within=60)
         assert not hooks.ended, self.log("hooks.log")
         return hooks
-
-    def healthy(self) -> bool:
-        try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.hook_port}/healthz") as answer:
-                return bool(200 == answer.status)
-        except OSError:
-            return False
 
     def publish(self, key: str, *, seconds: float = 60) -> Program:
         """Push a test picture in real time, as an encoder does."""
@@ -178,10 +187,46 @@ class Site:
 
     def close(self) -> None:
         self.dismiss_clients()
-        for program in (self.nginx, self.hooks):
-            if not program.ended:
-                program.kill()
+        for program in self.servers:
+            program.kill()
         self.rs.close()
+
+
+class ProxiedSite(Site):
+    """Two hook servers behind nginx's own proxy, as the how-to page has it."""
+
+    TOKEN = "the-shared-secret"
+
+    def __init__(self, folder: Path, database_url: str, redis_url: str) -> None:
+        self.second_port = free_port()
+        super().__init__(folder, database_url, redis_url)
+
+    def _nginx(self) -> list[str]:
+        command = super()._nginx()
+        self.environment["ROOTSTREAM_INGEST__HOOK_TOKEN"] = self.TOKEN
+        proxy = free_port()
+        page = HOW_TO.read_text(encoding="utf-8")
+        block = page[page.index("    upstream rootstream_hooks") : page.index("\nThen point")]
+        for documented, ours in (
+            ("10.0.0.5:8935", f"127.0.0.1:{self.hook_port}"),
+            ("10.0.0.6:8935", f"127.0.0.1:{self.second_port}"),
+            ("127.0.0.1:8936", f"127.0.0.1:{proxy}"),
+        ):
+            assert documented in block
+            block = block.replace(documented, ours)
+        folders = "".join(
+            f"    {kind}_temp_path {self.folder}/{kind};\n"
+            for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+        )
+        path = self.folder / "nginx.conf"
+        text = path.read_text(encoding="utf-8")
+        hooks = text.replace(f"http://127.0.0.1:{self.hook_port}", f"http://127.0.0.1:{proxy}")
+        path.write_text(f"{hooks}\nhttp {{\n{folders}{block}}}\n", encoding="utf-8")
+        return command
+
+    def start_second(self) -> None:
+        """Run a second hook server next to the first."""
+        self.start_hooks(self.second_port)
 
 
 class Channel:
@@ -208,9 +253,10 @@ class Channel:
         return LiveState.LIVE if live.is_live else LiveState.RECONNECTING
 
     @property
-    def lease_end(self) -> Any:
+    def lease_end(self) -> datetime:
         with self.rs.database.read() as work:
             live = work.stream_live.get_one(self.stream.id)
+        assert live.lease_expires_at is not None
         return live.lease_expires_at
 
     @property
@@ -222,6 +268,12 @@ class Channel:
     def recordings(self) -> list[Recording]:
         with self.rs.database.read() as work:
             return list(reversed(work.recordings.list_by_stream(self.stream.id)))
+
+    @property
+    def recorded(self) -> int:
+        """How many bytes nginx has written of this stream."""
+        files = self.site.recordings.glob(f"{self.stream.public_id}-*.flv")
+        return sum(file.stat().st_size for file in files)
 
     @property
     def history(self) -> list[Any]:

@@ -6,6 +6,7 @@ and grace are a second each, so that what must not stay live is seen to end.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
 import re
@@ -15,7 +16,8 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from datetime import timedelta
+from contextlib import closing
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +28,7 @@ from rootstream_db.security.tokens import new_token
 from rootstream_db.services.event_store import RecordedEvent
 from rootstream_db.testing import ThrowawayServers
 from tests.fixtures.servers import WORKER, clone
-from tests.system.live_site import SERVE, Channel, Site, eventually
+from tests.system.live_site import SERVE, Channel, ProxiedSite, Site, eventually
 
 ENDING = ("reconnects", "reason", "views", "ended_at")
 MODULE = Path("/usr/lib/nginx/modules/ngx_rtmp_module.so")
@@ -239,6 +241,7 @@ def test_a_frozen_encoder_does_not_stay_live(site: Site, channel: Channel):
     """Its connection stays open and nginx goes on sending updates, for a while."""
     encoder = site.publish(channel.key)
     channel.wait_live()
+    eventually(lambda: channel.recorded > 1000, "something is recorded")
     encoder.process.send_signal(signal.SIGSTOP)
 
     channel.wait_over()
@@ -273,6 +276,33 @@ def test_encoder_and_hook_server_killed_together_leave_nothing_live(site: Site, 
 
     channel.wait_over()
     assert [EndReason.GRACE_EXPIRED] == [session.end_reason for session in channel.sessions]
+
+
+def test_behind_a_proxy_one_of_two_hook_servers_may_die(
+    folder: Path, servers: ThrowawayServers, template: str, worker_redis_url: str
+):
+    """The example of the how-to page; the token travels in a header, the new name comes back."""
+    below = folder / "proxied"
+    below.mkdir(mode=0o755)
+    url = clone(servers, template, f"live_proxied_{WORKER}")
+    with closing(ProxiedSite(below, url, worker_redis_url)) as site:
+        site.start_second()
+        channel = Channel(site)
+        encoder = site.publish(channel.key)
+        channel.wait_live()
+        site.hooks.kill()
+
+        for _ in range(3):
+            lease_end = channel.lease_end
+            eventually(functools.partial(renewed, channel, lease_end), "the other one answers")
+        assert not encoder.ended
+        assert channel.is_live()
+        assert [0] == [session.reconnects for session in channel.sessions]
+        assert [] != list(site.recordings.glob(f"{channel.stream.public_id}-*.flv"))
+
+
+def renewed(channel: Channel, lease_end: datetime) -> bool:
+    return channel.lease_end > lease_end
 
 
 def test_two_hook_servers_cannot_have_one_port_and_the_first_stops_when_asked(

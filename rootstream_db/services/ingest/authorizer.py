@@ -111,6 +111,8 @@ class IngestAuthorizer:
         )
 
     def _update(self, request: IngestRequest) -> Decision:
+        if request.silent:
+            return Decision(allow=False, reason="the publisher has not sent anything")
         lease = self._lease(request)
         if lease is None:
             return Decision(allow=False, reason="the connection holds no lease")

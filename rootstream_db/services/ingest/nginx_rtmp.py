@@ -40,6 +40,9 @@ _EVENTS: Final = {
     "play_done": HookEvent.PLAY_DONE,
     "record_done": HookEvent.RECORD_DONE,
 }
+FIRST_SIGN_SECONDS: Final = 10
+"""How long a publisher may take from ``on_publish`` to its first picture or sound."""
+
 _VIEWERS: Final = (HookEvent.PLAY, HookEvent.WATCH, HookEvent.PLAY_DONE)
 _ACKNOWLEDGED: Final = ("connect", "disconnect", "done", "update")
 
@@ -96,4 +99,17 @@ def _request(event: HookEvent, fields: dict[str, str], *, node: str) -> IngestRe
         encoder=printable(fields.get("flashver"), MAX_ENCODER_LENGTH),
         ip_address=address(fields.get("addr")),
         file_path=field(fields, "path") if recorded else None,
+        silent=event is HookEvent.UPDATE and _is_silent(fields),
     )
+
+
+def _is_silent(fields: dict[str, str]) -> bool:
+    """Tell whether a publisher has sent no picture and no sound for too long.
+
+    ``drop_idle_publisher`` begins to count with the first of them, and the module's ping takes its
+    own question for a sign of life, so that nobody else notices. ``time`` counts the seconds since
+    ``on_publish``, ``timestamp`` is that of the last picture or sound.
+    """
+    connected = fields.get("time", "")
+    waited = connected.isdecimal() and int(connected) >= FIRST_SIGN_SECONDS
+    return waited and fields.get("timestamp") == "0"

@@ -57,6 +57,7 @@ class IngestRequest:
         encoder: what the publisher says of itself.
         ip_address: where the connection comes from.
         file_path: the file that was recorded.
+        silent: the media server says that the publisher has sent nothing yet.
 
     Raises:
         ValidationError: node or connection are missing, too long or not printable.
@@ -71,6 +72,7 @@ class IngestRequest:
     encoder: str | None = None
     ip_address: str | None = None
     file_path: str | None = None
+    silent: bool = False
 
     def __post_init__(self) -> None:
         _check_name("node", self.node, MAX_NODE_LENGTH)

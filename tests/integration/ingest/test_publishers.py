@@ -194,6 +194,18 @@ def test_an_update_of_a_connection_without_a_lease_is_refused(site: Site):
     assert site.is_live
 
 
+def test_a_publisher_that_never_sent_anything_is_refused_and_ends(site: Site, clock: FrozenClock):
+    site.ask(HookEvent.PUBLISH)
+    update = IngestRequest(
+        event=HookEvent.UPDATE, node="edge-1", connection_id="17", key=site.key, silent=True
+    )
+
+    assert not site.rs.ingest.authorize(update).allow
+    clock.advance(GONE)
+    site.rs.streams.reap()
+    assert [EndReason.GRACE_EXPIRED] == [session.end_reason for session in site.sessions]
+
+
 def test_revoking_the_key_ends_the_broadcast_and_refuses_its_next_update(site: Site):
     site.ask(HookEvent.PUBLISH)
     with site.rs.transaction() as work:

@@ -187,6 +187,22 @@ def test_what_the_module_escapes_comes_back_as_it_was(name: str, flashver: str):
     assert name == read(post(escaped)).key
 
 
+@pytest.mark.parametrize(
+    ("call", "silent"),
+    [
+        ("update_publish&time=10&timestamp=0", True),
+        ("update_publish&time=9&timestamp=0", False),
+        ("update_publish&time=4000000&timestamp=3999999000", False),
+        ("update_publish&time=x&timestamp=0", False),
+        ("update_publish", False),
+        ("update_play&time=10&timestamp=0", False),
+        ("publish&time=10&timestamp=0", False),
+    ],
+)
+def test_a_publisher_that_never_sent_anything_is_known(call: str, silent: bool):
+    assert silent is read(post(f"{CONNECTION}&call={call}&name=rsk_secret")).silent
+
+
 def test_a_request_does_not_show_its_key():
     request = read(post(f"{CONNECTION}&call=publish&name=rsk_secret&type=live"))
 
