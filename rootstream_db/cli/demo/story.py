@@ -95,7 +95,9 @@ class Story:
         self.told.add(starts=1)
         return opened
 
-    def _open(self, number: int, **config: int) -> tuple[Stream, SecretText]:
+    def _open(
+        self, number: int, *, reconnect_grace_seconds: int | None = None
+    ) -> tuple[Stream, SecretText]:
         name = f"demo_{number}_{secrets.token_hex(3)}"
         with self._rs.transaction() as work:
             owner = self._rs.accounts.register(
@@ -106,7 +108,10 @@ class Story:
                 display_name=f"Demo publisher {number + 1}",
             )
             opened = self._rs.streams.create(
-                work, owner=owner, name=f"Demo stream {number + 1}", **config
+                work,
+                owner=owner,
+                name=f"Demo stream {number + 1}",
+                reconnect_grace_seconds=reconnect_grace_seconds,
             )
         self.told.add(accounts=1, streams=1)
         return opened

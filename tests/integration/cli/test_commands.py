@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from rootstream_db.cli.app import app
 
 if TYPE_CHECKING:
-    from click.testing import Result
+    from typer.testing import Result
 
 PASSWORD = "correct horse battery staple"
 
@@ -45,7 +45,8 @@ def run(*arguments: str, stdin: str | None = None) -> Result:
 def as_json(*arguments: str, stdin: str | None = None) -> dict:
     result = run(*arguments, "--json", stdin=stdin)
     assert 0 == result.exit_code, result.output
-    return json.loads(result.stdout)
+    found: dict = json.loads(result.stdout)
+    return found
 
 
 def register(username: str = "alice") -> dict:
