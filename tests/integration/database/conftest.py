@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import socket
 import subprocess
 import time
@@ -20,6 +19,7 @@ from rootstream_db.embedded import EmbeddedPostgres
 from rootstream_db.embedded.run_as import RunAs, choose_run_as
 from rootstream_db.settings import DatabaseSettings
 from rootstream_db.testing import ThrowawayServers
+from tests.fixtures.guarded import guarded
 from tests.fixtures.proxy import Proxy
 from tests.fixtures.scratch import scratch_folder
 from tests.fixtures.servers import WORKER
@@ -114,16 +114,9 @@ def standby(tcp_server: EmbeddedPostgres) -> Iterator[str]:
         command = [f"{tcp_server.bindir}/postgres", "-D", str(data), "-c", "fsync=off"]
         command += [part for option in options for part in ("-c", option)]
         url = f"postgresql://postgres@/postgres?host={folder}"
-        with (folder / "log").open("wb") as log:
-            process: subprocess.Popen[bytes] = subprocess.Popen(
-                command, stderr=log, **account.popen_options()
-            )
-        try:
-            wait_for(url, process)
+        with guarded(command, log=folder / "log", account=account):
+            wait_for(url)
             yield url
-        finally:
-            process.send_signal(signal.SIGINT)
-            process.wait(20)
 
 
 def copy_cluster(primary: EmbeddedPostgres, data: Path, account: RunAs) -> None:
@@ -134,14 +127,13 @@ def copy_cluster(primary: EmbeddedPostgres, data: Path, account: RunAs) -> None:
         account.own(path)
 
 
-def wait_for(url: str, process: subprocess.Popen[bytes]) -> None:
+def wait_for(url: str) -> None:
     """Poll until the server answers."""
     end = time.monotonic() + 30
     while True:
         try:
             psycopg.connect(url).close()
         except psycopg.OperationalError:
-            assert process.poll() is None, "the server ended"
             assert time.monotonic() < end, "the server never answered"
             time.sleep(0.02)
         else:

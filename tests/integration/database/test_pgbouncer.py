@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import signal
 import socket
-import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -21,6 +21,7 @@ from rootstream_db.embedded.run_as import choose_run_as
 from rootstream_db.errors import ConfigurationError, StorageTimeoutError
 from rootstream_db.testing import ThrowawayServers
 from rootstream_db.unit_of_work import UnitOfWork
+from tests.fixtures.guarded import guarded
 from tests.fixtures.scratch import scratch_folder
 
 PGBOUNCER = shutil.which("pgbouncer") or shutil.which("pgbouncer", path="/usr/sbin")
@@ -56,26 +57,18 @@ def pooler_port(servers: ThrowawayServers) -> Iterator[int]:
         file.write_text(CONFIG.format(host=at["host"], port=at["port"], listen=port))
         # PgBouncer refuses to run as root, and the server's socket lets its own account in only.
         account = choose_run_as(None, servers.postgres.path / "data")
-        log = (folder / "log").open("wb")
-        process = subprocess.Popen(
-            [str(PGBOUNCER), str(file)], stderr=log, stdout=log, **account.popen_options()
-        )
-        try:
-            wait_for_port(port, process)
+        command = [str(PGBOUNCER), str(file)]
+        with guarded(command, log=folder / "log", account=account, ends_on=signal.SIGTERM):
+            wait_for_port(port)
             yield port
-        finally:
-            process.terminate()
-            process.wait(20)
-            log.close()
 
 
-def wait_for_port(port: int, process: subprocess.Popen[bytes]) -> None:
+def wait_for_port(port: int) -> None:
     end = time.monotonic() + 20
     while True:
         try:
             socket.create_connection(("127.0.0.1", port)).close()
         except OSError:
-            assert process.poll() is None, "pgbouncer ended"
             assert time.monotonic() < end, "pgbouncer never listened"
             time.sleep(0.02)
         else:
