@@ -10,6 +10,7 @@ import typer
 
 from rootstream_db.cli.exit_codes import ExitCode
 from rootstream_db.cli.invocation import Invocation, command
+from rootstream_db.cli.logs import write_logs
 
 if TYPE_CHECKING:
     from rootstream_db.settings import Settings
@@ -28,6 +29,7 @@ def serve(
     """Answer hooks, end streams whose publisher died and flush viewer counts, until stopped."""
     from rootstream_db.services.ingest import IngestServer
 
+    write_logs(invocation.settings.logging)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(ExitCode.OK))
     with invocation.rootstream() as rootstream:
         server = IngestServer(

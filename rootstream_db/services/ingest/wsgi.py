@@ -22,7 +22,7 @@ from rootstream_db.services.ingest.hooks import (
 )
 from rootstream_db.services.ingest.mediamtx import MediaMtxAdapter
 from rootstream_db.services.ingest.nginx_rtmp import NginxRtmpAdapter
-from rootstream_db.services.ingest.requests import Decision, IngestRequest
+from rootstream_db.services.ingest.requests import Decision, HookEvent, IngestRequest
 from rootstream_db.services.ingest.srs import SrsAdapter
 
 if TYPE_CHECKING:
@@ -205,5 +205,12 @@ def log_decision(request: IngestRequest, decision: Decision) -> None:
     }
     shown = " ".join(f"{name}={value}" for name, value in facts.items() if value is not None)
     verdict = "allowed" if decision.allow else "refused"
-    level = logging.INFO if decision.allow else logging.WARNING
+    level = _level(request, decision)
     _logger.log(level, "hook %s: %s (%s)", verdict, decision.reason, shown, extra={"hook": facts})
+
+
+def _level(request: IngestRequest, decision: Decision) -> int:
+    if not decision.allow:
+        return logging.WARNING
+    routine = request.event in {HookEvent.UPDATE, HookEvent.WATCH}
+    return logging.DEBUG if routine else logging.INFO

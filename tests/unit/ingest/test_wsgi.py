@@ -328,3 +328,15 @@ def test_the_log_names_what_an_operator_looks_for(caplog: pytest.LogCaptureFixtu
 
     facts = "event=publish connection=edge-1/17 stream=7 key=rsk_4fXo"
     assert [f"hook refused: the stream key has expired ({facts})"] == caplog.messages
+
+
+@pytest.mark.parametrize(("call", "written"), [("publish", 1), ("update_publish", 0)])
+def test_routine_signs_of_life_do_not_fill_the_log(
+    call: str, written: int, caplog: pytest.LogCaptureFixture
+):
+    application, _ = build()
+
+    with caplog.at_level(logging.INFO):
+        send(application, "/nginx-rtmp", PUBLISH.replace("call=publish", f"call={call}"))
+
+    assert written == len(caplog.messages)
