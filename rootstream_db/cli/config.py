@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+from typing import Any
+
 import typer
 
 from rootstream_db.cli.exit_codes import ExitCode
 from rootstream_db.cli.invocation import Invocation, command
+from rootstream_db.errors import ConfigurationError, Severity
 
 app = typer.Typer(help="Show and check the configuration.", no_args_is_help=True)
 
@@ -24,24 +28,21 @@ def show(invocation: Invocation) -> None:
 
 @command(app)
 def check(invocation: Invocation) -> ExitCode | None:
-    """List findings; exit 78 when one of them is an error, 3 when one is a warning."""
+    """List findings; exit 78 when one of them is severe, 3 when one deserves a look."""
     from rootstream_db.settings import findings
 
-    invocation.settings.require_servers()
-    found = findings(invocation.settings)
-    rows = [
-        {
-            "id": finding.id,
-            "severity": str(finding.severity),
-            "category": finding.category,
-            "setting": finding.setting,
-            "message": finding.message,
-            "advice": finding.advice,
-        }
-        for finding in found
-    ]
+    rows = [*_missing_servers(invocation), *map(asdict, findings(invocation.settings))]
     invocation.output.table("findings", rows, empty="nothing to remark")
-    severities = {str(finding.severity) for finding in found}
-    if severities & {"high", "critical"}:
+    severities = {row["severity"] for row in rows}
+    if severities & {Severity.HIGH, Severity.CRITICAL}:
         return ExitCode.BAD_CONFIGURATION
-    return ExitCode.DEGRADED if "medium" in severities else None
+    return ExitCode.DEGRADED if Severity.MEDIUM in severities else None
+
+
+def _missing_servers(invocation: Invocation) -> list[dict[str, Any]]:
+    try:
+        invocation.settings.require_servers()
+    except ConfigurationError as error:
+        row = {"id": "no-servers", "severity": error.severity, "category": "schema"}
+        return [{**row, "setting": error.setting, "message": str(error), "advice": "set one"}]
+    return []

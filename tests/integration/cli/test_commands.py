@@ -188,6 +188,28 @@ class TestSchema:
 
 class TestWrongSurroundings:
     @pytest.mark.usefixtures("unconfigured")
+    def test_checking_a_configuration_without_servers_lists_it_with_the_rest(self, monkeypatch):
+        monkeypatch.setenv("ROOTSTREAM_DATABASE__STATEMENT_TIMEOUT", "0")
+        result = run("config", "check", "--json")
+        assert 78 == result.exit_code
+        found = {row["id"]: row for row in json.loads(result.stdout)["findings"]}
+        assert "database.url" == found["no-servers"]["setting"]
+        assert 1 < len(found)
+
+    @pytest.mark.usefixtures("configured")
+    def test_a_sound_configuration_has_nothing_severe(self, monkeypatch):
+        assert 78 == run("config", "check").exit_code
+        monkeypatch.delenv("ROOTSTREAM_ACCOUNTS__ARGON2_PROFILE")
+        assert run("config", "check").exit_code in {0, 3}
+
+    @pytest.mark.usefixtures("configured")
+    def test_an_unknown_variable_is_a_finding(self, monkeypatch):
+        monkeypatch.setenv("ROOTSTREAM_DATABASE__POOLSIZE", "5")
+        result = run("config", "check", "--json")
+        found = {row["id"] for row in json.loads(result.stdout)["findings"]}
+        assert "unknown-variable" in found
+
+    @pytest.mark.usefixtures("unconfigured")
     def test_no_settings_at_all_names_both_ways_and_exits_78(self):
         result = run("db", "current")
         assert 78 == result.exit_code
