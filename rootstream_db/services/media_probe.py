@@ -54,7 +54,7 @@ def probe(file: BinaryIO, *, name: str) -> MediaFacts | None:
     try:
         with av.open(file, options=options, buffer_size=_BUFFER_BYTES) as container:
             return _facts(container, name, unreadable=av.FFmpegError)
-    except (av.FFmpegError, ValueError):
+    except (av.FFmpegError, ValueError, LookupError):
         return None
 
 
@@ -87,8 +87,9 @@ def _duration(container: InputContainer, unreadable: type[Exception]) -> Decimal
             begins = packet.pts * packet.time_base
             first = begins if first is None else min(first, begins)
             end = max(end, begins + (packet.duration or 0) * packet.time_base)
-    except unreadable:
-        # The file is damaged from here on; what came before can be played.
+    except (unreadable, LookupError):
+        # The file is damaged from here on, or PyAV stumbles at its end over a stream that only
+        # appeared midway; what came before can be played.
         pass
     if first is None:
         return None

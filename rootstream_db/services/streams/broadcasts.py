@@ -113,9 +113,13 @@ class Broadcasts:
         self._publish(broadcast, "StreamResumed", facts, ip_address=publisher.ip_address)
 
     def retake(self, broadcast: Broadcast) -> None:
-        """Give a lease that lapsed, and was announced as lapsed, back to its holder."""
-        broadcast.live.is_live = True
+        """Give a lease that lapsed back to its holder."""
         self._set_terms(broadcast)
+        if broadcast.live.is_live:
+            # Nobody was told that it lapsed: a renewal like any other.
+            self._board.show(broadcast.work, broadcast.status())
+            return
+        broadcast.live.is_live = True
         self._publish(broadcast, "StreamResumed", {"reconnects": broadcast.session.reconnects})
 
     def interrupt(self, broadcast: Broadcast, *, reason: str) -> None:

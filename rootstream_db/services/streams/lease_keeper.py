@@ -59,17 +59,27 @@ class LeaseKeeper:
             raise _denied("the stream key was revoked", stream)
         return self._carry_out(decision.action, broadcast, publisher, key_id=key.id)
 
-    def heartbeat(self, work: UnitOfWork, lease: Lease, seen: dict[str, Any]) -> Lease:
-        """Renew the lease in one statement; only what that cannot settle is looked at closely."""
+    def renew(self, work: UnitOfWork, lease: Lease, seen: dict[str, Any]) -> Lease | None:
+        """Renew the lease in one statement; None if there is more to it, see ``retake``."""
         expires_at = work.now + self._ttl
         renewed = work.stream_live.renew(
             lease.stream_id, epoch=lease.epoch, now=work.now, expires_at=expires_at, seen=seen
         )
         if renewed is None:
-            return self._retake(work, lease, seen)
+            return None
         live, started_at = renewed
         self._board.show(work, status_of(live, started_at=started_at, now=work.now))
         return lease_of(live, resumed=lease.resumed)
+
+    def retake(self, work: UnitOfWork, lease: Lease, seen: dict[str, Any]) -> Lease:
+        """Renew a lease that was announced as lapsed, or say why it is over."""
+        broadcast = _lock_leased(work, lease)
+        verdict = decide_heartbeat(broadcast.state, epoch=lease.epoch, now=work.now)
+        if not verdict.accepted:
+            raise _stale(broadcast.live, lease, verdict.reason)
+        _record(broadcast.live, seen)
+        self._broadcasts.retake(broadcast)
+        return broadcast.lease(resumed=lease.resumed)
 
     def disconnect(self, work: UnitOfWork, lease: Lease, seen: dict[str, Any]) -> None:
         """Give the lease up and wait for the publisher, or end the session."""
@@ -119,15 +129,6 @@ class LeaseKeeper:
         if action is not StartAction.REPEAT:
             self._broadcasts.open(broadcast, publisher, key_id=key_id)
         return broadcast.lease()
-
-    def _retake(self, work: UnitOfWork, lease: Lease, seen: dict[str, Any]) -> Lease:
-        broadcast = _lock_leased(work, lease)
-        verdict = decide_heartbeat(broadcast.state, epoch=lease.epoch, now=work.now)
-        if not verdict.accepted:
-            raise _stale(broadcast.live, lease, verdict.reason)
-        _record(broadcast.live, seen)
-        self._broadcasts.retake(broadcast)
-        return broadcast.lease(resumed=lease.resumed)
 
     def _end(self, broadcast: Broadcast, seen: dict[str, Any], reason: EndReason) -> None:
         if broadcast.state.phase(broadcast.work.now) in {Phase.HELD, Phase.LAPSED}:

@@ -134,8 +134,12 @@ class StreamManager(StreamCatalogue):
             ValidationError: a measure is negative or not a number.
         """
         columns = check_seen(seen)
-        return self._database.run(
-            lambda work: self._keeper.heartbeat(work, lease, columns), idempotent=True
+        renewed = self._database.run(
+            lambda work: self._keeper.renew(work, lease, columns), idempotent=True
+        )
+        # A transaction of its own: what has an event is committed to the disk.
+        return renewed or self._database.run(
+            lambda work: self._keeper.retake(work, lease, columns), idempotent=True
         )
 
     def disconnect(self, lease: Lease, *, bytes_in: int | None = None) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, fields, replace
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
@@ -110,16 +110,16 @@ class LiveStatus:
 
     def as_dict(self) -> dict[str, Any]:
         """Return JSON-ready data, with ``state`` for readers that do not compute it."""
-        plain = {name: _plain(value) for name, value in asdict(self).items()}
+        plain = {field.name: _plain(getattr(self, field.name)) for field in fields(self)}
         return {**plain, "state": self.state.value}
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> LiveStatus:
         """Rebuild a status from ``as_dict``'s data."""
-        fields = {name: value for name, value in data.items() if name != "state"}
+        values = {name: value for name, value in data.items() if name != "state"}
         for name in ("as_of", "started_at", "lease_expires_at", "grace_until"):
-            fields[name] = None if fields[name] is None else datetime.fromisoformat(fields[name])
-        return cls(**fields)
+            values[name] = None if values[name] is None else datetime.fromisoformat(values[name])
+        return cls(**values)
 
 
 def status_of(live: StreamLive, *, started_at: datetime | None, now: datetime) -> LiveStatus:

@@ -100,6 +100,18 @@ class TestUpdate:
 
         assert before == len(history(stream))
 
+    def test_what_may_be_empty_can_be_emptied(self, work, streams, owner):
+        stream, _ = streams.create(
+            work, owner=owner, name="x", description="y", record_keep_days=1, max_viewers=5
+        )
+        streams.update(work, stream, description=None, record_keep_days=None, max_viewers=None)
+
+        assert (None, None, None) == (
+            stream.description,
+            stream.record_keep_days,
+            stream.max_viewers,
+        )
+
     def test_the_owner_cannot_be_changed(self, work, streams, stream):
         with pytest.raises(ValidationError, match="no setting 'owner_id'"):
             streams.update(work, work.streams.get_one(stream.id), owner_id=1)

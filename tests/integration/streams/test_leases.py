@@ -4,6 +4,7 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
+from sqlalchemy import text
 
 from rootstream_db.database import Database
 from rootstream_db.errors import (
@@ -180,6 +181,19 @@ class TestHeartbeat:
             assert (0, 0) == (streams.reap().entered_grace, streams.reap().ended)
 
         assert streams.live_status(stream.id).is_live
+
+    def test_a_renewal_does_not_wait_for_the_disk_and_a_start_does(
+        self, streams, key, database, clock
+    ):
+        waits = text("SELECT current_setting('synchronous_commit')")
+        lease = streams.start(key, node="a")
+        with database.transaction() as work:
+            work.session.execute(text("SET LOCAL synchronous_commit = on"))
+            assert "on" == work.session.scalar(waits)
+            terms = {"now": clock(), "expires_at": lease.expires_at}
+            work.stream_live.renew(lease.stream_id, epoch=0, seen={}, **terms)
+            work.stream_live.renew(lease.stream_id, epoch=lease.epoch, seen={}, **terms)
+            assert "off" == work.session.scalar(waits)
 
     def test_heartbeats_leave_no_events(self, streams, key, stream, history):
         lease = streams.start(key, node="a")
