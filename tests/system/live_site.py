@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import shutil
 import socket
 import subprocess
 import sys
@@ -26,6 +27,8 @@ from tests.factories import make_user
 CHECKOUT = Path(__file__).resolve().parents[2]
 EXAMPLE = CHECKOUT / "docs" / "examples" / "nginx-rtmp.conf"
 HOW_TO = CHECKOUT / "docs" / "how-to" / "connect-nginx-rtmp.md"
+# Users other than root seldom have the folder of servers in their PATH.
+NGINX = shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
 LEASE = 1.0
 GRACE = 1.0
 UPDATE = 0.3
@@ -143,7 +146,15 @@ class Site:
             text = text.replace(documented, ours)
         path = self.folder / "nginx.conf"
         path.write_text(f"daemon off;\nmaster_process off;\n{text}", encoding="utf-8")
-        return ["nginx", "-p", str(self.folder), "-c", str(path), "-e", str(self.folder / "early")]
+        return [
+            NGINX or "nginx",
+            "-p",
+            str(self.folder),
+            "-c",
+            str(path),
+            "-e",
+            str(self.folder / "early"),
+        ]
 
     def start_hooks(self, port: int | None = None) -> Program:
         port = port or self.hook_port

@@ -28,14 +28,14 @@ from rootstream_db.security.tokens import new_token
 from rootstream_db.services.event_store import RecordedEvent
 from rootstream_db.testing import ThrowawayServers
 from tests.fixtures.servers import WORKER, clone
-from tests.system.live_site import SERVE, Channel, ProxiedSite, Site, eventually
+from tests.system.live_site import NGINX, SERVE, Channel, ProxiedSite, Site, eventually
 
 ENDING = ("reconnects", "reason", "views", "ended_at")
 MODULE = Path("/usr/lib/nginx/modules/ngx_rtmp_module.so")
 
 pytestmark = [
     pytest.mark.media,
-    pytest.mark.skipif(shutil.which("nginx") is None, reason="nginx is not installed"),
+    pytest.mark.skipif(NGINX is None, reason="nginx is not installed"),
     pytest.mark.skipif(not MODULE.exists(), reason="libnginx-mod-rtmp is not installed"),
 ]
 
