@@ -10,6 +10,7 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from rootstream_db.embedded.process import Deadline
 from rootstream_db.errors import EmbeddedServerError
@@ -108,16 +109,26 @@ class ServerFolder:
 
     def write_marker(self, **facts: str) -> None:
         """Write down what made the data."""
-        with os.fdopen(self.open_private(_MARKER, os.O_WRONLY | os.O_TRUNC), "w") as file:
-            json.dump({"kind": self.kind, **facts}, file)
+        self.write_facts(_MARKER, {"kind": self.kind, **facts})
 
-    def marker(self) -> dict[str, str]:
+    def marker(self) -> dict[str, Any]:
         """Return what was written down when the data was made; empty when there is none."""
+        return self.read_facts(_MARKER)
+
+    def write_facts(self, name: str, facts: dict[str, Any]) -> None:
+        """Write a small file that is there as a whole or not at all, whenever we are killed."""
+        new = f"{name}.new"
+        with os.fdopen(self.open_private(new, os.O_WRONLY | os.O_TRUNC), "w") as file:
+            json.dump(facts, file)
+        (self.path / new).replace(self.path / name)
+
+    def read_facts(self, name: str) -> dict[str, Any]:
+        """Return what such a file says; nothing when there is none."""
         try:
-            marker = json.loads((self.path / _MARKER).read_text("utf-8"))
+            facts = json.loads((self.path / name).read_text("utf-8"))
         except (OSError, ValueError):
             return {}
-        return marker if isinstance(marker, dict) else {}
+        return facts if isinstance(facts, dict) else {}
 
     def _let_walk_through(self) -> None:
         """Let root's unprivileged servers into a folder that is ours alone, such as mkdtemp's."""

@@ -136,6 +136,7 @@ class EmbeddedPostgres(EmbeddedServer):
             self._password_lost = not self._folder.has_secret()
             _forget_reused_pid(data / "postmaster.pid")
             return
+        self._refuse_nameless(run_as)
         new = Path(tempfile.mkdtemp(prefix="data.init-", dir=self.path))
         run_as.own(new)
         self._initdb(new, run_as, life)
@@ -163,6 +164,13 @@ class EmbeddedPostgres(EmbeddedServer):
                 path=self.path,
                 found=major,
                 programs=self.version,
+            )
+
+    def _refuse_nameless(self, run_as: RunAs) -> None:
+        if not run_as.has_name:
+            raise self._failure(
+                f"user id {run_as.uid} has no entry in /etc/passwd, and initdb insists on one: add "
+                "it (in a container, from the entry point)"
             )
 
     def _initdb(self, new: Path, run_as: RunAs, life: int) -> None:

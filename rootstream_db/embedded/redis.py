@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
 import re
 import socket
 import subprocess
@@ -91,14 +89,10 @@ class EmbeddedRedis(EmbeddedServer):
         return f"unix://{login}{quote(str(endpoint.sockets / _SOCKET))}?db=0"
 
     def _running(self) -> Endpoint | None:
-        try:
-            where = json.loads((self.path / _ENDPOINT).read_text("utf-8"))
-            sockets, port = Path(where["sockets"]), where["port"]
-        except (OSError, ValueError):
-            return None
-        for pid in (where["pid"], self._pid_in_file()):
-            if pid is not None and is_server(pid, self._mark()):
-                return Endpoint(pid, sockets, port)
+        where = self._folder.read_facts(_ENDPOINT)
+        for pid in (where.get("pid"), self._pid_in_file()):
+            if where and pid is not None and is_server(pid, self._mark()):
+                return Endpoint(pid, Path(where["sockets"]), where["port"])
         return None
 
     def _pid_in_file(self) -> int | None:
@@ -155,8 +149,7 @@ class EmbeddedRedis(EmbeddedServer):
 
     def _write_endpoint(self, launch: Launch, *, pid: int | None) -> None:
         where = {"pid": pid, "sockets": str(launch.sockets), "port": launch.port}
-        with os.fdopen(self._folder.open_private(_ENDPOINT, os.O_WRONLY | os.O_TRUNC), "w") as file:
-            json.dump(where, file)
+        self._folder.write_facts(_ENDPOINT, where)
 
     def _refusal(self, endpoint: Endpoint) -> str | None:
         replies = self._ask(endpoint, "PING")

@@ -43,6 +43,11 @@ class RunAs:
             options |= {"user": self.uid, "group": self.gid, "extra_groups": []}
         return options
 
+    @property
+    def has_name(self) -> bool:
+        """Return whether the account is known to the machine, not just a number."""
+        return self.name != str(self.uid)
+
     def own(self, path: Path) -> None:
         """Make ``path`` belong to this account; nothing happens when it is the caller's."""
         if self.switch:

@@ -155,6 +155,17 @@ def test_copies_go_into_the_servers_folder_where_the_cache_cannot_be_written(
         assert server.binary.server.is_relative_to(server.path / "programs")
 
 
+def test_a_user_id_without_a_name_is_told_what_initdb_wants(root: None, folder: Path) -> None:
+    """As in containers that run under any number; Redis does not mind."""
+    for name in ("postgres", "redis"):
+        (folder / name).mkdir()
+        os.chown(folder / name, 54321, 54321)
+    with pytest.raises(EmbeddedServerError, match="54321 has no entry in /etc/passwd"):
+        EmbeddedPostgres(folder / "postgres").start()
+    with EmbeddedRedis(folder / "redis") as server:
+        assert 54321 == server._folder.data.stat().st_uid
+
+
 def test_an_unprivileged_user_needs_nothing_special(
     run_as_nobody: Callable[[str], str], folder: Path
 ) -> None:

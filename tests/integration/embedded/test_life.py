@@ -202,33 +202,27 @@ def test_a_guard_that_does_not_answer_is_not_counted_on(
     os.close(reader)
 
 
-@with_redis
-def test_two_starts_killed_midway_leave_nothing_that_hinders_a_third(
-    make: Make, user: NewUser, until: Until
-) -> None:
-    for trace in (".guard", "endpoint.json"):
-        (make().path / trace).unlink(missing_ok=True)
-        killed = user()
-        killed.ask("start")
-        until((make().path / trace).exists)
-        killed.kill()
-    with make() as server:
-        assert server.is_running()
+POSTGRES_TRACES = [".lock", ".life", "data.init-*", "data", "server.log", "data/postmaster.pid"]
+REDIS_TRACES = [".life", "data", ".guard", "server.log", "endpoint.json", "data/redis.pid"]
 
 
 @pytest.mark.parametrize(
-    "trace", [".lock", ".life", "data.init-*", "data", "server.log", "data/postmaster.pid"]
+    ("kind", "trace"),
+    [
+        *((EmbeddedPostgres, trace) for trace in POSTGRES_TRACES),
+        *((EmbeddedRedis, trace) for trace in REDIS_TRACES),
+    ],
+    ids=[*POSTGRES_TRACES, *(f"redis-{trace}" for trace in REDIS_TRACES)],
 )
 def test_a_first_start_killed_at_any_point_is_made_good_by_the_next(
-    folder: Path, until: Until, trace: str
+    folder: Path, until: Until, kind: type[Server], trace: str
 ) -> None:
-    killed = User(EmbeddedPostgres, str(folder / "server"), {"durable": False})
+    killed = User(kind, str(folder / "server"), {})
     killed.ask("start")
     until(lambda: any((folder / "server").glob(trace)))
     killed.close()
-    server = EmbeddedPostgres(folder / "server", durable=False)
-    with server, psycopg.connect(server.url()) as connection:
-        assert (1,) == connection.execute("SELECT 1").fetchone()
+    with kind(folder / "server") as server:
+        assert server._refusal(server._started()) is None
     assert [] == list(server.path.glob("data.init-*"))
 
 
