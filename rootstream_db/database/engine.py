@@ -52,7 +52,7 @@ def build_engine(url: SecretStr, settings: DatabaseSettings, *, pool_size: int) 
     )
     event.listen(engine, "handle_error", _judge)
     event.listen(engine, "connect", _remember_process)
-    event.listen(engine, "checkin", _remember_rest)
+    event.listen(engine, "checkin", _lay_to_rest)
     event.listen(engine, "checkout", _test_after_rest)
     return engine
 
@@ -173,8 +173,11 @@ def _remember_process(_driver: object, entry: ConnectionPoolEntry) -> None:
     entry.info["process"] = os.getpid()
 
 
-def _remember_rest(_driver: object, entry: ConnectionPoolEntry) -> None:
+def _lay_to_rest(driver: Any, entry: ConnectionPoolEntry) -> None:
     entry.info["resting_since"] = time.monotonic()
+    # None: the connection was lost. A unit that read without transactions ends here.
+    if driver is not None and driver.autocommit:
+        driver.autocommit = False
 
 
 def _test_after_rest(driver: Any, entry: ConnectionPoolEntry, proxy: PoolProxiedConnection) -> None:

@@ -40,7 +40,7 @@ def load(session: Session, model: type[Row], key: object) -> Row | None:
         return session.get(model, key)
     if session.autoflush:
         session.flush()
-    connection = session.connection()
+    connection = _connection(session)
     try:
         return plan.load(session, connection, key)
     except (psycopg.Error, UnicodeError) as error:
@@ -48,6 +48,16 @@ def load(session: Session, model: type[Row], key: object) -> Row | None:
             raise
     # SQLAlchemy meets the same failure and does what follows from it, for the whole pool.
     return session.get(model, key)
+
+
+def _connection(session: Session) -> Connection:
+    bind = session.bind
+    if isinstance(bind, Connection) and not bind.in_transaction():
+        driver: Any = bind.connection.driver_connection
+        if driver is not None and driver.autocommit:
+            # The session would begin, and end, a transaction that is none: 25 µs.
+            return bind
+    return session.connection()
 
 
 class _Plan(Generic[Row]):

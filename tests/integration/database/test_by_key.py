@@ -71,8 +71,6 @@ def test_all_kinds_of_columns_took_part(rows: list[Base]):
 def test_a_missing_row_is_none(committed_database: Database):
     with committed_database.read() as work:
         assert work.users.get(2**40) is None
-    with committed_database.transaction() as work:
-        assert work.users.get(None) is None
 
 
 def test_the_same_key_is_the_same_object(committed_database: Database, rows: list[Base]):
