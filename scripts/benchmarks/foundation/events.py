@@ -12,7 +12,7 @@ import psycopg
 
 from rootstream_db import RootStream
 from rootstream_db.services.event_store import NewEvent
-from scripts.benchmarks.contest import Rival, compete
+from scripts.benchmarks.contest import WARM_UP, Rival, compete
 from scripts.benchmarks.foundation.rows import connect
 from scripts.benchmarks.foundation.scale import Scale
 from scripts.benchmarks.report import Report, Total
@@ -47,7 +47,7 @@ def measure(rootstream: RootStream, scale: Scale, report: Report) -> None:
                 rows,
                 "plain: same columns and indexes; no versions, dense order, hashes or chain",
             )
-            appended += size * operations * (scale.rounds + 1)
+            appended += size * (operations * (scale.rounds + 1) + WARM_UP * scale.rounds)
         report.totals.append(Total("events appended", appended, _count(connection, "event_log")))
         report.totals.append(
             Total("plain rows inserted", appended, _count(connection, "benchmark_event"))

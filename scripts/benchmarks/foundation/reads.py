@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 
 from psycopg.rows import RowFactory, dict_row, tuple_row
 from psycopg_pool import ConnectionPool
-from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
 from rootstream_db import RootStream
@@ -17,9 +16,9 @@ from scripts.benchmarks.contest import Rival, compete
 from scripts.benchmarks.foundation.rows import (
     COLUMNS,
     SELECT,
+    Held,
     address,
     bare_engine,
-    connect,
     make_users,
     turns,
 )
@@ -33,50 +32,53 @@ Look = Callable[[int], object]
 
 def measure(rootstream: RootStream, scale: Scale, report: Report) -> None:
     """Measure reads without and with a transaction."""
-    ids = make_users(rootstream, "read", ROWS)
+    _compare(rootstream, scale, report, autocommit=True)
+    _compare(rootstream, scale, report, autocommit=False)
+
+
+def _compare(rootstream: RootStream, scale: Scale, report: Report, *, autocommit: bool) -> None:
+    title = "read by key, autocommit" if autocommit else "read by key, txn"
+    ids = make_users(rootstream, "read" if autocommit else "read_txn", ROWS)
     with ExitStack() as stack:
-        for title, autocommit in (("read by key, autocommit", True), ("read by key, txn", False)):
-            rivals = [
-                *(_ours(rootstream, autocommit=autocommit)),
-                *(_psycopg(rootstream, stack, autocommit=autocommit)),
-                _orm(rootstream, stack, autocommit=autocommit),
-            ]
-            report.totals.append(Total(f"{title}: rows as psycopg sees them", *_seen(rivals, ids)))
-            counters = [_Counter(look, ids) for _, look, _ in rivals]
-            contestants = [
-                Rival(name, counter.run, aim)
-                for (name, _, aim), counter in zip(rivals, counters, strict=True)
-            ]
-            rows = compete(contestants, rounds=scale.rounds, operations=scale.operations)
-            report.add_contest(
-                title, rows, "psycopg holds its connection; ours takes one each time"
-            )
-            asked = sum(counter.asked for counter in counters)
-            found = sum(counter.found for counter in counters)
-            report.totals.append(Total(f"{title}: rows found", asked, found))
+        lookers = [
+            _ours(rootstream, autocommit=autocommit),
+            *_psycopg(rootstream, stack, autocommit=autocommit),
+            _orm(rootstream, stack, autocommit=autocommit),
+        ]
+        seen = {_values(looker.look(ids[0])) for looker in lookers}
+        rivals = [looker.over(ids).rival for looker in lookers]
+        rows = compete(rivals, rounds=scale.rounds, operations=scale.operations)
+    report.add_contest(title, rows, "all 14 columns; ours and the ORM return an object")
+    report.totals.append(Total(f"{title}: different rows seen for one key", 1, len(seen)))
+    asked, found = (sum(getattr(one, of) for one in lookers) for of in ("asked", "found"))
+    report.totals.append(Total(f"{title}: rows found", asked, found))
 
 
-_Named = tuple[str, Look, float | None]
+class _Looker:
+    """Looks rows up in one way, and counts the ones that are there."""
 
-
-class _Counter:
-    """Looks rows up and counts the ones that are there."""
-
-    def __init__(self, look: Look, ids: list[int]) -> None:
-        self._look = look
-        self._ids = turns(ids)
+    def __init__(
+        self, name: str, look: Look, *, renew: Callable[[], object], aim: float | None = None
+    ) -> None:
+        self.look = look
         self.asked = 0
         self.found = 0
+        self.rival = Rival(name, self._run, aim, renew)
+        self._ids: Iterator[int] = iter(())
 
-    def run(self, operations: int) -> None:
-        """Look up that many rows."""
-        look = self._look
+    def over(self, ids: list[int]) -> _Looker:
+        """Look up these."""
+        self._ids = turns(ids)
+        return self
+
+    def _run(self, operations: int) -> None:
+        look = self.look
         for key in itertools.islice(self._ids, operations):
             self.found += look(key) is not None
         self.asked += operations
 
 
-def _ours(rootstream: RootStream, *, autocommit: bool) -> list[_Named]:
+def _ours(rootstream: RootStream, *, autocommit: bool) -> _Looker:
     database = rootstream.database
 
     def read(key: int) -> object:
@@ -88,23 +90,29 @@ def _ours(rootstream: RootStream, *, autocommit: bool) -> list[_Named]:
             return work.users.get(key)
 
     if autocommit:
-        return [("read(): users.get", read, None)]
-    return [("transaction(): users.get", transaction, None)]
+        return _Looker("ours, read()", read, renew=database.engine.dispose)
+    return _Looker("ours, transaction()", transaction, renew=database.engine.dispose)
 
 
-def _psycopg(rootstream: RootStream, stack: ExitStack, *, autocommit: bool) -> list[_Named]:
-    def look(factory: RowFactory[object]) -> Look:
-        connection = stack.enter_context(connect(rootstream, autocommit=autocommit))
-        cursor = connection.cursor(row_factory=factory)
+def _held(
+    rootstream: RootStream, stack: ExitStack, *, autocommit: bool, factory: RowFactory[object]
+) -> tuple[Look, Callable[[], None]]:
+    held = Held(rootstream, autocommit=autocommit)
+    stack.callback(held.close)
 
-        def find(key: int) -> object:
-            row = cursor.execute(SELECT, (key,)).fetchone()
-            if not autocommit:
-                connection.commit()
-            return row
+    def look(key: int) -> object:
+        connection = held.connection
+        row = connection.cursor(row_factory=factory).execute(SELECT, (key,)).fetchone()
+        if not autocommit:
+            connection.commit()
+        return row
 
-        return find
+    return look, held.renew
 
+
+def _psycopg(rootstream: RootStream, stack: ExitStack, *, autocommit: bool) -> list[_Looker]:
+    held, renew = _held(rootstream, stack, autocommit=autocommit, factory=tuple_row)
+    named, renew_named = _held(rootstream, stack, autocommit=autocommit, factory=dict_row)
     pool = stack.enter_context(
         ConnectionPool(
             address(rootstream), min_size=1, max_size=1, kwargs={"autocommit": autocommit}
@@ -117,32 +125,22 @@ def _psycopg(rootstream: RootStream, stack: ExitStack, *, autocommit: bool) -> l
             return connection.execute(SELECT, (key,)).fetchone()
 
     return [
-        ("psycopg, tuple", look(tuple_row), RAW_AIM),
-        ("psycopg, dict", look(dict_row), None),
-        ("psycopg_pool, tuple", pooled, None),
+        _Looker("psycopg, connection held, tuple", held, renew=renew, aim=RAW_AIM),
+        _Looker("psycopg, connection held, dict", named, renew=renew_named),
+        _Looker("psycopg_pool each time, tuple", pooled, renew=pool.drain, aim=RAW_AIM),
     ]
 
 
-def _orm(rootstream: RootStream, stack: ExitStack, *, autocommit: bool) -> _Named:
+def _orm(rootstream: RootStream, stack: ExitStack, *, autocommit: bool) -> _Looker:
     options = {"isolation_level": "AUTOCOMMIT"} if autocommit else {}
     engine = bare_engine(rootstream, **options)
     stack.callback(engine.dispose)
-    return ("bare ORM, Session.get", _committed_get(engine), 1.0)
 
-
-def _committed_get(engine: Engine) -> Look:
-    def find(key: int) -> object:
+    def look(key: int) -> object:
         with Session(engine, expire_on_commit=False) as session, session.begin():
             return session.get(User, key)
 
-    return find
-
-
-def _seen(rivals: list[_Named], ids: list[int]) -> tuple[object, object]:
-    """Return what psycopg says of one row, and the rows of others that say something else."""
-    by_name = {name: _values(look(ids[0])) for name, look, _ in rivals}
-    expected = by_name["psycopg, tuple"]
-    return [], [name for name, values in by_name.items() if values != expected]
+    return _Looker("bare ORM, Session.get", look, renew=engine.dispose, aim=1.0)
 
 
 def _values(row: object) -> tuple[object, ...]:

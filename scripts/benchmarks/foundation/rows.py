@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import psycopg
@@ -37,6 +38,27 @@ def address(rootstream: RootStream) -> str:
 def connect(rootstream: RootStream, *, autocommit: bool = False) -> psycopg.Connection[Any]:
     """Open a connection of psycopg's own."""
     return psycopg.connect(address(rootstream), autocommit=autocommit)
+
+
+class Held:
+    """One connection of psycopg's own, kept until it is renewed.
+
+    Attributes:
+        connection: the connection at present.
+    """
+
+    def __init__(self, rootstream: RootStream, *, autocommit: bool = False) -> None:
+        self._open = partial(connect, rootstream, autocommit=autocommit)
+        self.connection = self._open()
+
+    def renew(self) -> None:
+        """Connect anew."""
+        self.close()
+        self.connection = self._open()
+
+    def close(self) -> None:
+        """Disconnect."""
+        self.connection.close()
 
 
 def bare_engine(rootstream: RootStream, **options: Any) -> Engine:

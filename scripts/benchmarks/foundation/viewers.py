@@ -142,7 +142,7 @@ def make_batches(streams: Sequence[int]) -> list[Batch]:
 
 def _run_free(producer: Producer, raw: Raw, scale: Scale, report: Report) -> None:
     rivals = [
-        Rival("viewers.heartbeat_many", producer.send),
+        Rival("ours, heartbeat_many", producer.send),
         Rival("redis-py pipeline, same facts", raw.send),
         Rival("redis-py pipeline, presence only", raw.send_presence),
     ]
@@ -193,7 +193,7 @@ def _paced(producer: Producer, scale: Scale) -> dict[str, Any]:
     # The last batch has its whole pause, as every other one.
     elapsed = max(time.perf_counter() - started, batches * pause)
     return {
-        "who": "viewers.heartbeat_many",
+        "who": "ours, heartbeat_many",
         "per second": batches * BATCH / elapsed,
         "batches late": sum(late > 0 for late in lateness),
         "latest ms": max(lateness),

@@ -15,6 +15,7 @@ from scripts.benchmarks.foundation.rows import (
     INSERT,
     SELECT,
     UPDATE,
+    Held,
     bare_engine,
     connect,
     make_users,
@@ -44,7 +45,7 @@ def _measure_inserts(
 ) -> None:
     title = "insert one row, txn"
     rows = compete(
-        [Rival(rival.name, rival.run, rival.aim) for rival in rivals],
+        [Rival(rival.name, rival.run, rival.aim, rival.renew) for rival in rivals],
         rounds=scale.rounds,
         operations=max(scale.operations // SLOWER, 2),
     )
@@ -64,7 +65,7 @@ def _measure_updates(
 ) -> None:
     title = "load and change one row, txn"
     rows = compete(
-        [Rival(rival.name, rival.run, rival.aim) for rival in rivals],
+        [Rival(rival.name, rival.run, rival.aim, rival.renew) for rival in rivals],
         rounds=scale.rounds,
         operations=max(scale.operations // SLOWER, 2),
     )
@@ -81,8 +82,17 @@ def _measure_updates(
 class _Inserter:
     """Inserts accounts and counts them."""
 
-    def __init__(self, name: str, prefix: str, insert: Insert, aim: float | None) -> None:
+    def __init__(
+        self,
+        name: str,
+        prefix: str,
+        insert: Insert,
+        *,
+        renew: Callable[[], object],
+        aim: float | None = None,
+    ) -> None:
         self.name = name
+        self.renew = renew
         self.prefix = prefix
         self.aim = aim
         self.done = 0
@@ -99,8 +109,17 @@ class _Inserter:
 class _Changer:
     """Changes rows of its own and remembers what should be in them."""
 
-    def __init__(self, name: str, ids: list[int], change: Change, aim: float | None) -> None:
+    def __init__(
+        self,
+        name: str,
+        ids: list[int],
+        change: Change,
+        *,
+        renew: Callable[[], object],
+        aim: float | None = None,
+    ) -> None:
         self.name = name
+        self.renew = renew
         self.aim = aim
         self.last: dict[int, str] = {}
         self._ids = turns(ids)
@@ -117,7 +136,8 @@ class _Changer:
 
 def _inserts(rootstream: RootStream, stack: ExitStack) -> list[_Inserter]:
     database = rootstream.database
-    connection = stack.enter_context(connect(rootstream))
+    held = Held(rootstream)
+    stack.callback(held.close)
     engine = bare_engine(rootstream)
     stack.callback(engine.dispose)
 
@@ -127,23 +147,24 @@ def _inserts(rootstream: RootStream, stack: ExitStack) -> list[_Inserter]:
 
     def raw(name: str) -> None:
         values = (name, f"{name}@example.com", "none", None, None, True, None, None, None, None)
-        connection.execute(INSERT, values).fetchone()
-        connection.commit()
+        held.connection.execute(INSERT, values).fetchone()
+        held.connection.commit()
 
     def orm(name: str) -> None:
         with Session(engine, expire_on_commit=False) as session, session.begin():
             session.add(_user(name))
 
     return [
-        _Inserter("transaction(): users.add", "insert_ours", ours, None),
-        _Inserter("psycopg", "insert_raw", raw, RAW_AIM),
-        _Inserter("bare ORM, Session.add", "insert_orm", orm, 1.0),
+        _Inserter("ours, users.add", "insert_ours", ours, renew=database.engine.dispose),
+        _Inserter("psycopg", "insert_raw", raw, renew=held.renew, aim=RAW_AIM),
+        _Inserter("bare ORM, Session.add", "insert_orm", orm, renew=engine.dispose, aim=1.0),
     ]
 
 
 def _updates(rootstream: RootStream, stack: ExitStack) -> list[_Changer]:
     database = rootstream.database
-    connection = stack.enter_context(connect(rootstream))
+    held = Held(rootstream)
+    stack.callback(held.close)
     engine = bare_engine(rootstream)
     stack.callback(engine.dispose)
 
@@ -152,20 +173,19 @@ def _updates(rootstream: RootStream, stack: ExitStack) -> list[_Changer]:
             work.users.get_one(key).display_name = value
 
     def raw(key: int, value: str) -> None:
-        connection.execute(SELECT, (key,)).fetchone()
-        connection.execute(UPDATE, (value, key)).fetchone()
-        connection.commit()
+        held.connection.execute(SELECT, (key,)).fetchone()
+        held.connection.execute(UPDATE, (value, key)).fetchone()
+        held.connection.commit()
 
     def orm(key: int, value: str) -> None:
         with Session(engine, expire_on_commit=False) as session, session.begin():
             session.get_one(User, key).display_name = value
 
+    rows = {name: make_users(rootstream, f"change_{name}", ROWS) for name in ("ours", "raw", "orm")}
     return [
-        _Changer(
-            "transaction(): users.get", make_users(rootstream, "change_ours", ROWS), ours, None
-        ),
-        _Changer("psycopg", make_users(rootstream, "change_raw", ROWS), raw, RAW_AIM),
-        _Changer("bare ORM, Session.get", make_users(rootstream, "change_orm", ROWS), orm, 1.0),
+        _Changer("ours, users.get", rows["ours"], ours, renew=database.engine.dispose),
+        _Changer("psycopg", rows["raw"], raw, renew=held.renew, aim=RAW_AIM),
+        _Changer("bare ORM, Session.get", rows["orm"], orm, renew=engine.dispose, aim=1.0),
     ]
 
 
