@@ -70,6 +70,15 @@ class TestHeartbeat:
             work.stream_live.renew(lease.stream_id, epoch=lease.epoch, seen={}, **terms)
             assert "off" == work.session.scalar(waits)
 
+    def test_heartbeats_update_their_row_in_place(self, streams, key, database):
+        in_place = text("SELECT pg_stat_get_xact_tuples_hot_updated('stream_live'::regclass)")
+        lease = streams.start(key, node="a")
+        with database.transaction() as work:
+            before = work.session.scalar(in_place)
+            for sent in range(20):
+                streams.heartbeat(lease, bytes_in=sent)
+            assert before + 20 == work.session.scalar(in_place)
+
     def test_heartbeats_leave_no_events(self, streams, key, stream, history):
         lease = streams.start(key, node="a")
         before = len(history(stream))
