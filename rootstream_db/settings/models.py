@@ -94,7 +94,7 @@ class RedisSettings(Section):
     """How to reach Redis or Valkey."""
 
     url: RedisUrl | None = Field(
-        default=None, description="The server: redis://, rediss:// or unix://."
+        default=None, description="The server: redis://, rediss://, unix:// or redis+sentinel://."
     )
     socket_timeout: Seconds = Field(default=2.0, gt=0, description="Longest wait for an answer.")
     connect_timeout: Seconds = Field(

@@ -76,9 +76,12 @@ def _half_a_client_certificate(settings: Settings) -> bool:
     return (settings.database.sslcert is None) != (settings.database.sslkey is None)
 
 
+_IN_CLEAR = ("redis", "redis+sentinel")
+
+
 def _redis_in_clear(settings: Settings) -> bool:
     server = _redis(settings)
-    return server is not None and not server.is_local and server.scheme == "redis"
+    return server is not None and not server.is_local and server.scheme in _IN_CLEAR
 
 
 def _redis_open(settings: Settings) -> bool:

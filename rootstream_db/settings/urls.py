@@ -7,8 +7,13 @@ from typing import Final
 from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
 
 POSTGRES_SCHEMES: Final = ("postgresql", "postgres", "postgresql+psycopg")
-REDIS_SCHEMES: Final = ("redis", "rediss", "unix")
-_DEFAULT_PORTS: Final = {"redis": 6379, "rediss": 6379}
+REDIS_SCHEMES: Final = ("redis", "rediss", "unix", "redis+sentinel", "rediss+sentinel")
+_DEFAULT_PORTS: Final = {
+    "redis": 6379,
+    "rediss": 6379,
+    "redis+sentinel": 26379,
+    "rediss+sentinel": 26379,
+}
 _LOCAL_NAMES: Final = ("", "localhost", "127.0.0.1", "::1")
 
 _UNREADABLE: Final = (

@@ -17,9 +17,10 @@ from tests.factories import make_stream
 from tests.fixtures.crowd import Crowd
 from tests.fixtures.doom import count_steps, fork_doomed, was_killed
 
-CRASHES = 240
-STREAMS = 7
-BATCH = 3
+CRASHES = 60
+"""Of each seed; there are four."""
+STREAMS = 5
+BATCH = 2
 """Streams of one transaction, so that a flush has several receipts."""
 
 pytestmark = [
@@ -60,8 +61,9 @@ def go_on(crowd: Crowd, chance: random.Random) -> None:
     crowd.clock.advance(chance.choice((0.4, 1, 7, 7, 7, 50)))
 
 
-def test_no_counter_increment_is_lost_or_doubled_by_killed_flushers(rootstream, crowd):
-    chance = random.Random(20260101)
+@pytest.mark.parametrize("seed", [1, 2, 3, 4])
+def test_no_counter_increment_is_lost_or_doubled_by_killed_flushers(rootstream, crowd, seed):
+    chance = random.Random(seed)
     go_on(crowd, chance)
     # A new process connects first and finds what others left behind, which takes more steps.
     steps = 3 * count_steps(crowd.viewers.flush)
@@ -87,7 +89,7 @@ def test_no_counter_increment_is_lost_or_doubled_by_killed_flushers(rootstream, 
         assert crowd.told_without_heartbeats() == crowd.held_by_sessions(work)
     assert CRASHES <= crashes
     assert survivors
-    assert 1000 < sum(told.heartbeats for told in crowd.told.values())
+    assert 250 < sum(told.heartbeats for told in crowd.told.values())
     assert result.flush_ids
 
 

@@ -20,8 +20,7 @@ from tests.fixtures.redis_process import RedisProcess
 
 
 def cache_at(url: str) -> RedisCache:
-    settings = RedisSettings().model_copy(update={"url": SecretStr(url)})
-    return RedisCache(settings, ttls=CacheSettings())
+    return RedisCache(RedisSettings(url=SecretStr(url)), ttls=CacheSettings())
 
 
 def free_port() -> int:
@@ -77,11 +76,9 @@ def test_sentinel_leads_to_the_primary(tcp_port, sentinel_port, eventually):
 
 
 def test_the_bus_finds_its_way_through_sentinel(sentinel_port, eventually):
-    settings = RedisSettings().model_copy(
-        update={"url": SecretStr(f"redis+sentinel://127.0.0.1:{sentinel_port}/main")}
-    )
+    url = SecretStr(f"redis+sentinel://127.0.0.1:{sentinel_port}/main")
     got = []
-    with EventBus(settings) as bus:
+    with EventBus(RedisSettings(url=url)) as bus:
         bus.subscribe("t", lambda topic, payload: got.append(payload))
         bus.publish("t", {"n": 1})
         eventually(lambda: [{"n": 1}] == got)
@@ -176,10 +173,9 @@ def test_tls_with_a_verified_certificate(tls_port, certificate, eventually):
 
 
 def test_the_bus_speaks_tls(tls_port, certificate, eventually):
-    url = f"rediss://localhost:{tls_port}/5?ssl_ca_certs={certificate}/cert.pem"
-    settings = RedisSettings().model_copy(update={"url": SecretStr(url)})
+    url = SecretStr(f"rediss://localhost:{tls_port}/5?ssl_ca_certs={certificate}/cert.pem")
     got = []
-    with EventBus(settings) as bus:
+    with EventBus(RedisSettings(url=url)) as bus:
         bus.subscribe("t", lambda topic, payload: got.append(payload["n"]))
         for number in range(200):
             bus.publish("t", {"n": number, "filling": "x" * 500})

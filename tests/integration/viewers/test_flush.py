@@ -3,6 +3,7 @@ from __future__ import annotations
 import logging
 from datetime import timedelta
 
+import psycopg
 import pytest
 
 from rootstream_db.cache import keys
@@ -392,3 +393,13 @@ def test_receipts_stay_while_a_flush_is_under_way(viewers, stream_id, clock):
         step += 1
     clock.advance(timedelta(days=30))
     assert 0 == viewers.delete_old_receipts()
+
+
+def test_a_stream_cannot_be_deleted_between_the_check_and_the_sum(rootstream, stream_id):
+    with rootstream.transaction() as work:
+        assert {stream_id} == work.counter_flushes.lock_streams([stream_id, 2**62])
+        with (
+            rootstream.database.direct() as other,
+            pytest.raises(psycopg.errors.LockNotAvailable),
+        ):
+            other.execute("SELECT FROM streams WHERE id = %s FOR UPDATE NOWAIT", [stream_id])

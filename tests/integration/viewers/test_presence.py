@@ -160,3 +160,13 @@ def test_a_clock_that_is_behind_shortens_nothing(viewers, stream_id, clock, tota
     clock.advance(2)
     viewers.flush()
     assert (2, 1, 0, 0) == totals(stream_id)
+
+
+def test_a_heartbeat_in_the_last_moment_goes_on_with_the_visit(viewers, stream_id, clock):
+    viewers.heartbeat(stream_id, viewer="ann")
+    clock.advance(SILENCE)
+    viewers.heartbeat(stream_id, viewer="ann")
+    assert 1 == viewers.flush().views
+    clock.advance(SILENCE + timedelta(milliseconds=1))
+    viewers.heartbeat(stream_id, viewer="ann")
+    assert 1 == viewers.flush().views
