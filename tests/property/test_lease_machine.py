@@ -55,16 +55,22 @@ class Model:
 
     def settle(self, now):
         """End what time has ended."""
-        if self.on_air is not None and now >= self.over_at:
+        if self.over_at is not None and now >= self.over_at:
             self.end()
 
     def end(self):
-        self.ended.append(self.on_air)
+        self.ended.append(self.broadcast)
         self.on_air = self.owner = self.expires_at = self.over_at = None
 
     def renew(self, now):
         self.expires_at, self.over_at = now + TTL, now + TTL + GRACE
-        self.on_air.alive_at = now
+        self.broadcast.alive_at = now
+
+    @property
+    def broadcast(self) -> Broadcast:
+        """The broadcast on the air."""
+        assert self.on_air is not None
+        return self.on_air
 
     def state(self, now):
         if self.on_air is None:
@@ -115,9 +121,9 @@ class LeaseMachine(RuleBasedStateMachine):
             if state is LiveState.OFFLINE:
                 model.on_air = Broadcast(now, now)
             else:
-                model.on_air.closed_connections += model.on_air.bytes_in
-                model.on_air.bytes_in = 0
-                model.on_air.reconnects += 1
+                model.broadcast.closed_connections += model.broadcast.bytes_in
+                model.broadcast.bytes_in = 0
+                model.broadcast.reconnects += 1
             model.renew(now)
         assert (model.epoch, model.expires_at) == (lease.epoch, lease.expires_at)
         assert lease.resumed is (state is LiveState.RECONNECTING)
@@ -135,7 +141,7 @@ class LeaseMachine(RuleBasedStateMachine):
             return
         renewed = self.streams.heartbeat(lease, bytes_in=sent)
         model.renew(self.now)
-        model.on_air.bytes_in = max(model.on_air.bytes_in, sent)
+        model.broadcast.bytes_in = max(model.broadcast.bytes_in, sent)
         assert model.expires_at == renewed.expires_at
 
     @rule(lease=leases, sent=st.integers(0, 1000))
@@ -150,8 +156,8 @@ class LeaseMachine(RuleBasedStateMachine):
             return
         self.streams.disconnect(lease, bytes_in=sent)
         if model.expires_at is not None:
-            model.on_air.alive_at = self.now
-            model.on_air.bytes_in = max(model.on_air.bytes_in, sent)
+            model.broadcast.alive_at = self.now
+            model.broadcast.bytes_in = max(model.broadcast.bytes_in, sent)
             model.owner = model.expires_at = None
             model.over_at = self.now + GRACE
 
@@ -168,8 +174,8 @@ class LeaseMachine(RuleBasedStateMachine):
         self.streams.stop(lease, bytes_in=sent)
         if model.on_air is not None:
             if model.expires_at is not None:
-                model.on_air.alive_at = self.now
-                model.on_air.bytes_in = max(model.on_air.bytes_in, sent)
+                model.broadcast.alive_at = self.now
+                model.broadcast.bytes_in = max(model.broadcast.bytes_in, sent)
             model.end()
 
     @invariant()
@@ -214,8 +220,13 @@ def test_leases_do_what_the_model_does(database, cache, bus, clock):
         settings=StreamSettings(lease_ttl=TTL, reconnect_grace=GRACE),
         clock=clock,
     )
+
+    class Machine(LeaseMachine):
+        def __init__(self):
+            super().__init__(database, streams, clock)
+
     run_state_machine_as_test(
-        lambda: LeaseMachine(database, streams, clock),
+        Machine,
         settings=settings(
             max_examples=25,
             stateful_step_count=25,

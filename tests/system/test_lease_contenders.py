@@ -10,7 +10,7 @@ from contextlib import ExitStack
 import pytest
 
 from rootstream_db.errors import PermissionDeniedError, StaleLeaseError, StreamAlreadyLiveError
-from rootstream_db.services.streams import ReapResult
+from rootstream_db.services.streams import Lease, ReapResult
 from tests.factories import make_user
 
 CONTENDERS = 16
@@ -61,7 +61,7 @@ def test_sixteen_contenders_have_one_winner_in_each_of_forty_rounds(
         streams.disconnect,
         lambda lease: clock.advance(60),
     ]
-    stale = []
+    stale: list[Lease] = []
     for number in range(ROUNDS):
         winners = [lease for lease in together(contend) if lease is not None]
         assert 1 == len(winners)
@@ -110,7 +110,7 @@ def test_a_key_revoked_while_its_owner_starts_never_leaves_the_stream_live(
 ):
     stream, _ = made
     streams = rootstream.streams
-    outcomes = Counter()
+    outcomes: Counter[str] = Counter()
     for _ in range(20):
         with rootstream.transaction() as work:
             row, key = streams.issue_key(work, work.streams.get_one(stream.id))

@@ -86,7 +86,7 @@ def test_publishers_killed_at_random_moments_leave_whole_histories(rootstream, p
 def watch(rootstream, stream):
     """Reap until the stream is offline; return the different states on the way."""
     give_up_at = time.monotonic() + (LEASE + GRACE + SLACK).total_seconds()
-    seen = []
+    seen: list[LiveState] = []
     while LiveState.OFFLINE not in seen:
         assert time.monotonic() < give_up_at, seen
         rootstream.streams.reap()

@@ -36,10 +36,14 @@ def partitions(own, clock):
 
 
 @pytest.fixture
-def visit(own):
-    """Store a visit that began at a moment."""
+def stream(own):
     with own.transaction() as work:
-        stream = make_stream(work)
+        return make_stream(work)
+
+
+@pytest.fixture
+def visit(own, stream):
+    """Store a visit that began at a moment."""
 
     def store(moment):
         with own.transaction() as work:
@@ -49,7 +53,6 @@ def visit(own):
                 )
             )
 
-    store.stream = stream
     return store
 
 
@@ -103,7 +106,7 @@ def test_rows_go_to_the_partition_of_their_day(own, partitions, visit):
     assert 1 == count(own, "viewer_sessions_p20260101")
 
 
-def test_rows_that_came_before_their_partition_move_into_it(own, partitions, visit, clock):
+def test_rows_that_came_before_their_partition_move_into_it(own, partitions, visit, stream):
     for hours in (0, 1, 24, 47):
         visit(EPOCH + timedelta(hours=hours))
     stray = status_of(partitions)
@@ -116,7 +119,7 @@ def test_rows_that_came_before_their_partition_move_into_it(own, partitions, vis
     assert 2 == count(own, "viewer_sessions_p20260101")
     assert 1 == count(own, "viewer_sessions_p20260102")
     with own.read() as work:
-        rows = work.viewer_sessions.list_by_stream(visit.stream.id)
+        rows = work.viewer_sessions.list_by_stream(stream.id)
     assert 4 == len(rows)
 
 
@@ -131,11 +134,11 @@ def test_rows_of_days_long_gone_are_rescued_but_not_of_any_age(own, partitions, 
     assert 2 == status_of(partitions).default_rows
 
 
-def test_a_moved_row_is_deleted_with_its_stream_all_the_same(own, partitions, visit):
+def test_a_moved_row_is_deleted_with_its_stream_all_the_same(own, partitions, visit, stream):
     visit(EPOCH)
     partitions.ensure()
     with own.transaction() as work:
-        work.streams.delete(work.streams.get_one(visit.stream.id))
+        work.streams.delete(work.streams.get_one(stream.id))
 
     assert 0 == count(own, "viewer_sessions")
 

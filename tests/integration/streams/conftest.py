@@ -3,6 +3,7 @@ from __future__ import annotations
 import time
 
 import pytest
+from pydantic import SecretStr
 
 from rootstream_db.cache import EventBus, RedisCache
 from rootstream_db.services.billing import BillingManager
@@ -88,7 +89,7 @@ def history(events):
 @pytest.fixture
 def lonely_streams(database, events, clock):
     """A stream manager whose Redis is down."""
-    nowhere = RedisSettings(url="redis://127.0.0.1:1")
+    nowhere = RedisSettings(url=SecretStr("redis://127.0.0.1:1"))
     with RedisCache(nowhere, ttls=CacheSettings()) as cache, EventBus(nowhere) as bus:
         yield StreamManager(
             database, events, cache=cache, bus=bus, settings=StreamSettings(), clock=clock

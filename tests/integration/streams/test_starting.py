@@ -3,6 +3,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
+from pydantic import SecretStr
 
 from rootstream_db.database import Database
 from rootstream_db.errors import (
@@ -61,7 +62,7 @@ class TestStart:
         "garbage", ["", "hello", "rsk_" + "a" * 49, "rsv_" + "0" * 49, "\0" * 53, "ключ", None, 7]
     )
     def test_garbage_is_refused_without_asking_the_database(self, events, cache, bus, garbage):
-        settings = DatabaseSettings(url="postgresql://nobody@nowhere.invalid/none")
+        settings = DatabaseSettings(url=SecretStr("postgresql://nobody@nowhere.invalid/none"))
         with Database(settings) as unreachable:
             streams = StreamManager(
                 unreachable, events, cache=cache, bus=bus, settings=StreamSettings()

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from rootstream_db.services.partitions import USAGE_LOGS, VIEWER_SESSIONS, Period
 
 
-def at(*parts: int) -> datetime:
-    return datetime(*parts, tzinfo=UTC)
+def at(year: int, month: int, day: int, hour: int = 0, minute: int = 0) -> datetime:
+    return datetime(year, month, day, hour, minute, tzinfo=UTC)
 
 
 @pytest.mark.parametrize(
