@@ -17,6 +17,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import secrets
 import stat
 import subprocess
 
@@ -157,7 +158,9 @@ class Membership:
         writer = self._open_fifo(os.O_WRONLY)
         if writer is None:
             return False
-        answer = self._folder.path / f".answer-{os.getpid()}-{id(self)}"
+        for stale in self._folder.path.glob(".answer-*"):  # asked by somebody who was killed
+            stale.unlink()
+        answer = self._folder.path / f".answer-{secrets.token_hex(8)}"
         answered = False
         try:
             os.write(writer, f"{answer.name} {request}\n".encode())

@@ -32,7 +32,8 @@ _SOCKET_PORT = 5432
 _REASON = re.compile(r"(?:FATAL|PANIC|ERROR|initdb: error): .*")
 _NOT_A_REASON = "the database system is"
 _BUILTIN_LOCALES = 17
-_CONNECT_SECONDS = 2
+_PATIENCE_SECONDS = 30
+_POLL_SECONDS = 2
 _PID_LINES = 8
 _SMALL_SHARED_MEMORY = 16 * 1024 * 1024
 _SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - only asked whether it can be used
@@ -110,7 +111,7 @@ class EmbeddedPostgres(EmbeddedServer):
 
     def create_database(self, name: str) -> str:
         """Make a database unless it is there, and return its address."""
-        with _connect(self._started(), timeout=0) as connection:
+        with _connect(self._started()) as connection:
             found = connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", [name])
             if found.fetchone() is None:
                 with suppress(psycopg.errors.DuplicateDatabase, psycopg.errors.UniqueViolation):
@@ -119,7 +120,7 @@ class EmbeddedPostgres(EmbeddedServer):
 
     def _running(self) -> Endpoint | None:
         try:
-            lines = (self._folder.data / "postmaster.pid").read_text("utf-8").splitlines()
+            lines = os.fsdecode((self._folder.data / "postmaster.pid").read_bytes()).splitlines()
         except OSError:
             return None
         if len(lines) < _PID_LINES or not is_server(int(lines[0]), self._mark()):
@@ -231,7 +232,7 @@ class EmbeddedPostgres(EmbeddedServer):
     def _await_started(self, endpoint: Endpoint, deadline: Deadline) -> None:
         super()._await_started(endpoint, deadline)
         if self._password_lost:  # deleting the file is the way to ask for a new one
-            with _connect(endpoint, timeout=_CONNECT_SECONDS) as connection:
+            with _connect(endpoint) as connection:
                 password = self._folder.secret().encode("ascii")
                 verifier = connection.pgconn.encrypt_password(password, b"postgres")
                 statement = sql.SQL("ALTER ROLE postgres PASSWORD {}")
@@ -239,13 +240,13 @@ class EmbeddedPostgres(EmbeddedServer):
 
     def _refusal(self, endpoint: Endpoint) -> str | None:
         try:
-            _connect(endpoint, timeout=_CONNECT_SECONDS).close()
+            _connect(endpoint, timeout=_POLL_SECONDS).close()
         except psycopg.OperationalError as error:
             return " ".join(str(error).split())
         return None
 
     def _refuse_adopted(self, endpoint: Endpoint) -> None:
-        with _connect(endpoint, timeout=_CONNECT_SECONDS) as connection:
+        with _connect(endpoint) as connection:
             row = connection.execute("SHOW fsync").fetchone()
         if self._durable and row == ("off",):
             raise EmbeddedServerError(
@@ -257,7 +258,9 @@ class EmbeddedPostgres(EmbeddedServer):
         return last_words(log, _REASON, without=_NOT_A_REASON)
 
 
-def _connect(endpoint: Endpoint, *, timeout: int) -> psycopg.Connection[tuple[Any, ...]]:
+def _connect(
+    endpoint: Endpoint, *, timeout: int = _PATIENCE_SECONDS
+) -> psycopg.Connection[tuple[Any, ...]]:
     return psycopg.connect(
         host=str(endpoint.sockets),
         port=endpoint.port or _SOCKET_PORT,

@@ -86,7 +86,8 @@ def _copy(program: Path, tree: Sequence[Path], cache: Path) -> Path:
 
 def _copy_part(part: Path, target: Path) -> None:
     if part.is_dir():
-        shutil.copytree(part, target, symlinks=True)
+        # Links are followed: those that installers make lead to where the account cannot go.
+        shutil.copytree(part, target, ignore_dangling_symlinks=True)
     elif part.exists():
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(part, target)
@@ -98,8 +99,7 @@ def _open_to_all(folder: Path) -> None:
         Path(place).chmod(0o755)
         for name in names:
             file = Path(place, name)
-            if not file.is_symlink():
-                file.chmod(0o755 if file.stat().st_mode & stat.S_IXUSR else 0o644)
+            file.chmod(0o755 if file.stat().st_mode & stat.S_IXUSR else 0o644)
 
 
 def _publish(partial: Path, target: Path) -> None:

@@ -45,6 +45,7 @@ class EmbeddedServer(ABC):
         self._endpoint: Endpoint | None = None
         self._membership = Membership(self._folder)
         self._process: subprocess.Popen[bytes] | None = None
+        self._life: int | None = None
         self._user = os.getpid()
         _servers.add(self)
 
@@ -170,13 +171,13 @@ class EmbeddedServer(ABC):
         running = self._running()
         if running is not None:
             return self._adopt(running, deadline)
-        life = self._folder.hold_life()
-        if life is None:
+        self._life = self._folder.hold_life()
+        if self._life is None:
             return False
         try:
-            self._start_new(life, deadline)
+            self._start_new(self._life, deadline)
         finally:
-            os.close(life)
+            self._close_life()
         return True
 
     def _adopt(self, running: Endpoint, deadline: Deadline) -> bool:
@@ -324,6 +325,11 @@ class EmbeddedServer(ABC):
         disown(self._process)
         self._process = None
 
+    def _close_life(self) -> None:
+        life, self._life = self._life, None
+        if life is not None:
+            os.close(life)
+
     def _at_exit(self) -> None:
         if self._user == os.getpid():
             with suppress(EmbeddedServerError, OSError):
@@ -331,6 +337,7 @@ class EmbeddedServer(ABC):
 
     def _forget_parent(self) -> None:
         """Keep the address, drop the share: in a forked child the server is its parent's."""
+        self._close_life()
         self._membership.leave(explicitly=False)
         disown(self._process)
         self._process = None

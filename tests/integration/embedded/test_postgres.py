@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +99,13 @@ def test_databases_of_any_name_are_made_once(copied: Path, value: Value, name: s
         assert url == server.create_database(name) == server.url(name)
         assert name == value(url, "SELECT current_database()")
         assert "kept" == value(url, "SELECT relname FROM pg_class WHERE relname = 'kept'")
+
+
+def test_a_database_is_made_once_by_many_at_once(copied: Path, value: Value) -> None:
+    with EmbeddedPostgres(copied, durable=False) as server, ThreadPoolExecutor(8) as threads:
+        urls = set(threads.map(server.create_database, ["same"] * 8))
+        assert {server.url("same")} == urls
+        assert "same" == value(server.url("same"), "SELECT current_database()")
 
 
 def test_defaults_suit_an_application(copied: Path, value: Value) -> None:
