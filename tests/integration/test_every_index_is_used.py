@@ -12,8 +12,11 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from sqlalchemy import text
+from pydantic import SecretStr
+from sqlalchemy import create_engine, text
+from sqlalchemy.pool import NullPool
 
+from rootstream_db.database import Database
 from rootstream_db.models import (
     BillingAccount,
     CounterFlush,
@@ -26,8 +29,10 @@ from rootstream_db.models import (
 from rootstream_db.models.users import TokenPurpose
 from rootstream_db.repositories.events import SnapshotRepository
 from rootstream_db.services.event_store import EventStore
+from rootstream_db.settings import DatabaseSettings
 from rootstream_db.testing import EPOCH
 from tests.factories import make_stream, make_user
+from tests.fixtures.servers import WORKER, clone
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -121,6 +126,29 @@ QUERIES: dict[str, Callable[[World], Any]] = {
     ),
 }
 """Index by index, a call of the package that needs it."""
+
+
+@pytest.fixture(scope="module")
+def untouched(servers, template):
+    """A database without dead rows: what other tests left behind would sway the planner."""
+    engine = create_engine(clone(servers, template, f"indexes_{WORKER}"), poolclass=NullPool)
+    with engine.connect() as connection:
+        yield connection
+
+
+@pytest.fixture
+def database(untouched, clock):
+    settings = DatabaseSettings(url=SecretStr("postgresql://nowhere.invalid/none"))
+    with untouched.begin() as transaction:
+        with Database.joined_to(untouched, settings, clock=clock) as database:
+            yield database
+        transaction.rollback()
+
+
+@pytest.fixture
+def work(database):
+    with database.transaction() as work:
+        yield work
 
 
 @pytest.fixture
