@@ -1,4 +1,4 @@
-"""Every Python block of the README and of the pages under docs/ is executed.
+"""Every Python block of the README and of the pages under docs/ is executed, and every example.
 
 The blocks of one page make one program, run in an empty folder, as a reader would type them.
 """
@@ -24,8 +24,10 @@ PROGRAMS = {
     str(page.relative_to(CHECKOUT)): "\n".join(blocks)
     for page in PAGES
     if (blocks := FENCE.findall(page.read_text(encoding="utf-8")))
+} | {
+    str(example.relative_to(CHECKOUT)): example.read_text(encoding="utf-8")
+    for example in sorted((CHECKOUT / "docs" / "examples").glob("*.py"))
 }
-EXAMPLES = sorted((CHECKOUT / "docs" / "examples").glob("*.py"))
 
 
 @pytest.fixture
@@ -37,10 +39,10 @@ def folder() -> Iterator[Path]:
     shutil.rmtree(made)
 
 
-def _run(program: list[str], folder: Path) -> None:
+def _run(program: str, folder: Path) -> None:
     inherited = {key: os.environ[key] for key in os.environ if not key.startswith("ROOTSTREAM_")}
     result = subprocess.run(
-        [sys.executable, *program],
+        [sys.executable, "-c", program],
         cwd=folder,
         env={**inherited, "PYTHONPATH": str(CHECKOUT)},
         capture_output=True,
@@ -55,13 +57,7 @@ def _run(program: list[str], folder: Path) -> None:
 @pytest.mark.docs
 @pytest.mark.parametrize("page", PROGRAMS)
 def test_the_code_of_a_page_runs(page: str, folder: Path):
-    _run(["-c", PROGRAMS[page]], folder)
-
-
-@pytest.mark.docs
-@pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: example.name)
-def test_an_example_runs(example: Path, folder: Path):
-    _run([str(example)], folder)
+    _run(PROGRAMS[page], folder)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(CHECKOUT)))
