@@ -67,6 +67,17 @@ def test_the_links_of_a_page_lead_somewhere(page: Path):
     assert [] == [target for target in targets if not (page.parent / target).exists()]
 
 
+def test_every_page_can_be_found_from_the_readme():
+    found, waiting = set(), {CHECKOUT / "README.md"}
+    while waiting:
+        page = waiting.pop()
+        found.add(page)
+        targets = LINK.findall(page.read_text(encoding="utf-8"))
+        waiting |= {(page.parent / target).resolve() for target in targets} & set(PAGES) - found
+
+    assert [] == [str(page.relative_to(CHECKOUT)) for page in PAGES if page not in found]
+
+
 def test_the_readme_is_short_and_has_an_example():
     lines = (CHECKOUT / "README.md").read_text(encoding="utf-8").splitlines()
 
