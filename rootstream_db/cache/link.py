@@ -59,20 +59,16 @@ class RedisLink:
     def guarded(self) -> Iterator[None]:
         """Refuse the block at once during an outage, and translate what redis-py raises in it."""
         self._admit()
-        try:
+        with self._conversation():
             yield
-        except redis_errors.RedisError as error:
-            raise self._failure(error) from error
 
     def ping(self) -> float:
         """Ask Redis for a sign of life, whatever the circuit says; return the seconds it took."""
         started = time.monotonic()
-        try:
+        with self._conversation():
             self.once.execute_command("PING")
             latency = time.monotonic() - started
             self._recover()
-        except redis_errors.RedisError as error:
-            raise self._failure(error) from error
         return latency
 
     def close(self) -> None:
@@ -80,6 +76,21 @@ class RedisLink:
         for client in (self.steady, self.once):
             client.close()
             client.connection_pool.disconnect()
+
+    @contextmanager
+    def _conversation(self) -> Iterator[None]:
+        try:
+            yield
+        except redis_errors.RedisError as error:
+            raise self._failure(error) from error
+        except Exception:
+            raise
+        except BaseException:
+            # Interrupted, by Ctrl-C for example. redis-py would keep a connection that had said
+            # hello and not yet chosen its database, and later commands would run in another one.
+            for client in (self.steady, self.once):
+                client.connection_pool.disconnect(inuse_connections=False)
+            raise
 
     def _admit(self) -> None:
         admission = self.circuit.admit()

@@ -7,9 +7,10 @@ Shapes they share:
   or 0 when the player reports it. Packed, because reading and writing it is most of the work.
 * ``ended``: ``stream started ended watched sent user viewer``, as text, the viewer last because it
   may contain anything.
-* ``delta``: ``<stream>:h`` heartbeats, ``:v`` views, ``:w`` watch seconds, ``:b`` bytes, ``:p`` the
-  highest number of viewers, ``:t`` when; and ``id``, given by whoever writes the first increment,
-  which stays the same through the flush: PostgreSQL knows by it what it has been told.
+* ``delta``: stream → seven doubles: heartbeats, views, watch seconds, bytes (two: units of 2^32 and
+  the rest, because one is exact to 2^53 only), the highest number of viewers, and when that was.
+  And ``id``, given by whoever writes the first increment, which stays the same through the flush:
+  PostgreSQL knows by it what it has been told.
 """
 
 from __future__ import annotations
@@ -21,6 +22,20 @@ local function whole(number) return string.format('%.0f', number) end
 local function ended_line(stream, viewer, started, last, watched, sent, user)
   return table.concat({stream, whole(started), whole(last), whole(watched), whole(sent), user,
     viewer}, ' ')
+end
+local function add(delta, stream, heartbeats, views, watch, bytes, present, now)
+  local h, v, w, units, rest, peak, at = heartbeats, views, watch, 0, bytes, present, now
+  local held = redis.call('HGET', delta, stream)
+  if held then
+    h, v, w, units, rest, peak, at = struct.unpack('>ddddddd', held)
+    h, v, w, rest = h + heartbeats, v + views, w + watch, rest + bytes
+    if present > peak then peak, at = present, now end
+  end
+  if rest >= 4294967296 then
+    units = units + math.floor(rest / 4294967296)
+    rest = rest % 4294967296
+  end
+  redis.call('HSET', delta, stream, struct.pack('>ddddddd', h, v, w, units, rest, peak, at))
 end
 local function show(board, stream, present)
   if present > 0 then redis.call('ZADD', board, present, stream)
@@ -68,18 +83,14 @@ for index, group in ipairs(cjson.decode(ARGV[4])) do
       pack('>ddddd', started, last, credited, watched + gain, sent + more) .. user)
     call('ZADD', seen, last, viewer)
   end
-  call('HINCRBY', delta, stream .. ':h', #beats)
-  if watch > 0 then call('HINCRBY', delta, stream .. ':w', whole(watch)) end
-  if bytes > 0 then call('HINCRBY', delta, stream .. ':b', whole(bytes)) end
+  local present = 0
   if views > 0 then
-    call('HINCRBY', delta, stream .. ':v', views)
-    local present = call('ZCOUNT', seen, now - ttl, '+inf')
-    if present > tonumber(call('HGET', delta, stream .. ':p') or 0) then
-      call('HSET', delta, stream .. ':p', present, stream .. ':t', whole(now))
-    end
-    call('ZADD', due, 'NX', now + ttl, stream)
+    present = call('ZCOUNT', seen, now - ttl, '+inf')
+    -- With others present the stream is in the list already.
+    if present <= views then call('ZADD', due, 'NX', now + ttl, stream) end
     show(board, stream, present)
   end
+  add(delta, stream, #beats, views, watch, bytes, present, now)
 end
 return 1
 """
@@ -100,7 +111,7 @@ if now > last and now - last <= ttl then
   if credited > 0 then
     local gain = math.max(0, math.floor((now - credited) / 1000))
     watched = watched + gain
-    if gain > 0 then redis.call('HINCRBY', delta, stream .. ':w', whole(gain)) end
+    add(delta, stream, 0, 0, gain, 0, 0, now)
   end
 end
 redis.call('RPUSH', ended, ended_line(stream, viewer, started, last, watched, sent, user))

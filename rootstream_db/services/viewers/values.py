@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final, NamedTuple
@@ -19,6 +20,7 @@ MOST_WATCH_SECONDS: Final = 24 * 3600
 MOST_BYTES: Final = 2**43
 """One heartbeat cannot report more than 8 TiB; Lua's numbers stay exact up to 1024 of those."""
 
+_SEVEN_DOUBLES: Final = struct.Struct(">7d")
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -131,13 +133,8 @@ class FlushResult:
 
 
 def parse_deltas(fields: Mapping[bytes, bytes]) -> dict[int, Delta]:
-    """Read the hash of increments: fields ``<stream id>:<letter>``, and its id, left out here."""
-    deltas: dict[int, Delta] = {}
-    for name, value in fields.items():
-        stream, separator, letter = name.partition(b":")
-        if separator:
-            _add(deltas.setdefault(int(stream), Delta()), letter, int(value))
-    return deltas
+    """Read the hash of increments as the Lua scripts write it; its id is left out."""
+    return {int(stream): _delta(packed) for stream, packed in fields.items() if stream != b"id"}
 
 
 def batches(stream_ids: Iterable[int], size: int) -> list[list[int]]:
@@ -169,17 +166,13 @@ def _is_unicode(text: str) -> bool:
     return True
 
 
-def _add(delta: Delta, letter: bytes, value: int) -> None:
-    match letter:
-        case b"h":
-            delta.heartbeats = value
-        case b"v":
-            delta.views = value
-        case b"w":
-            delta.watch_seconds = value
-        case b"b":
-            delta.bytes_out = value
-        case b"p":
-            delta.peak = value
-        case b"t":
-            delta.peak_at = moment(value)
+def _delta(packed: bytes) -> Delta:
+    heartbeats, views, watched, units, rest, peak, at = map(int, _SEVEN_DOUBLES.unpack(packed))
+    return Delta(
+        heartbeats=heartbeats,
+        views=views,
+        watch_seconds=watched,
+        bytes_out=units * 2**32 + rest,
+        peak=peak,
+        peak_at=moment(at) if peak else None,
+    )

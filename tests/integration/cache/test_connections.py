@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from pydantic import SecretStr
+from redis.connection import AbstractConnection
 
 from rootstream_db.cache.client import RedisCache
 from rootstream_db.cache.pubsub import EventBus
@@ -193,3 +194,29 @@ def test_a_certificate_that_cannot_be_verified_is_refused(tls_port, certificate,
     ):
         cache.get("k")
     assert 2 > time.monotonic() - started
+
+
+@pytest.mark.parametrize("send", range(1, 8))
+def test_an_interrupted_handshake_does_not_lead_to_another_database(
+    steady_server, monkeypatch, send
+):
+    """Ctrl-C between HELLO and SELECT must not leave a connection to database 0 in the pool."""
+    sent = iter(range(1, 100))
+    original = AbstractConnection.send_packed_command
+
+    def interrupted(connection, *arguments, **options):
+        if next(sent) == send:
+            raise KeyboardInterrupt
+        original(connection, *arguments, **options)
+
+    with cache_at(f"{steady_server.url}?db=3") as cache, cache_at(steady_server.url) as other:
+        other.ping()
+        monkeypatch.setattr(AbstractConnection, "send_packed_command", interrupted)
+        for number in range(3):
+            with contextlib.suppress(KeyboardInterrupt):
+                cache.set("interrupted", number)
+        cache.set("interrupted", 9)
+        monkeypatch.undo()
+        assert b"9" == cache.get("interrupted")
+        assert other.get("interrupted") is None
+        cache.delete("interrupted")

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import struct
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -57,11 +59,14 @@ def test_the_largest_and_the_oddest_heartbeats_are_taken(beat):
 
 
 def test_increments_are_read_by_stream():
-    fields = {b"id": b"x", b"7:h": b"3", b"7:v": b"1", b"7:w": b"9", b"12:b": b"5"}
-    fields |= {b"12:p": b"4", b"12:t": str(milliseconds(EPOCH)).encode(), b"12:?": b"1"}
+    fields = {
+        b"id": b"any text",
+        b"7": struct.pack(">7d", 3, 1, 9, 0, 0, 0, 0),
+        b"12": struct.pack(">7d", 1, 0, 0, 2**22, 5, 4, milliseconds(EPOCH)),
+    }
     assert {
         7: Delta(heartbeats=3, views=1, watch_seconds=9),
-        12: Delta(bytes_out=5, peak=4, peak_at=EPOCH),
+        12: Delta(heartbeats=1, bytes_out=2**54 + 5, peak=4, peak_at=EPOCH),
     } == parse_deltas(fields)
 
 
