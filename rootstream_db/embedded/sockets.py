@@ -21,6 +21,7 @@ from rootstream_db.errors import EmbeddedServerError
 
 _PREFIX = "rsdb-"
 _OWNER = "owner"
+_GRACE_SECONDS = 3600
 _LONGEST_NAME = len("/.s.PGSQL.65535")
 # What every Unix allows for a socket's path, less the final zero: 104 on macOS, 108 on Linux.
 _LONGEST_PATH = 103
@@ -34,15 +35,22 @@ def make_socket_folder(path: Path, run_as: RunAs) -> Path:
         EmbeddedServerError: there is no place for it, or somebody else's folder is in the way.
     """
     for parent in _parents():
-        folder = parent / f"{_PREFIX}{hashlib.sha256(os.fsencode(path)).hexdigest()[:12]}"
+        folder = parent / f"{_PREFIX}{_key(path)}"
         fits = len(os.fsencode(folder)) + _LONGEST_NAME <= _LONGEST_PATH
         if fits and run_as.unreachable_part(parent) is None:
-            _sweep(parent)
             _make_private(folder, run_as, path)
+            _sweep(parent, before=folder.stat().st_mtime - _GRACE_SECONDS)
             return folder
     raise EmbeddedServerError(
         f"no temporary folder with a path short enough for a socket is open to {run_as.name}"
     )
+
+
+def _key(path: Path) -> str:
+    """Return a short name for a folder; the same path in another container is another one."""
+    state = path.stat()
+    identity = b"%b\0%d:%d" % (os.fsencode(path), state.st_dev, state.st_ino)
+    return hashlib.sha256(identity).hexdigest()[:12]
 
 
 def remove_socket_folder(folder: Path) -> None:
@@ -97,11 +105,16 @@ def _write_owner(descriptor: int, path: Path) -> None:
         file.write(os.fsencode(path))
 
 
-def _sweep(parent: Path) -> None:
-    """Remove socket folders whose server's folder is gone and on which nobody listens."""
+def _sweep(parent: Path, *, before: float) -> None:
+    """Remove socket folders whose server's folder is gone and on which nobody listens.
+
+    Young ones stay: a container that shares the temporary folder may be starting a server in a
+    folder that cannot be seen from here.
+    """
     for folder in parent.glob(f"{_PREFIX}*"):
         with suppress(OSError, EmbeddedServerError):
-            if not _path_of(folder).exists() and not _somebody_listens(folder):
+            old = folder.stat().st_mtime < before
+            if old and not _path_of(folder).exists() and not _somebody_listens(folder):
                 shutil.rmtree(folder)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import socket
 import stat
@@ -90,6 +89,7 @@ def test_socket_folders_of_removed_servers_are_cleared_away(folder: Path, tempor
         return path
 
     gone = abandoned("gone", folder / "no longer there")
+    young = abandoned("young", folder / "no longer there")
     there = abandoned("there", folder)
     alive = abandoned("alive", folder / "no longer there")
     strange = temporary / "rsdb-strange"
@@ -97,9 +97,11 @@ def test_socket_folders_of_removed_servers_are_cleared_away(folder: Path, tempor
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(alive / "socket"))
         listener.listen()
+        for old in (gone, there, alive, strange):
+            os.utime(old, (0, 0))
         with EmbeddedRedis(folder / "server"):
             pass
-        assert {there, alive, strange} == set(temporary.iterdir())
+        assert {young, there, alive, strange} == set(temporary.iterdir())
     assert not gone.exists()
 
 
@@ -109,9 +111,10 @@ def test_a_link_in_the_place_of_the_socket_folder_is_not_followed(
     victim = folder / "victim"
     victim.mkdir(mode=0o755)
     (victim / "redis.sock").touch()
-    name = hashlib.sha256(os.fsencode(make().path)).hexdigest()[:12]
-    (temporary / f"rsdb-{name}").symlink_to(victim)
-    with pytest.raises(EmbeddedServerError, match=f"rsdb-{name} cannot be used"):
+    with make() as running:
+        name = running._started().sockets.name
+    (temporary / name).symlink_to(victim)
+    with pytest.raises(EmbeddedServerError, match=f"{name} cannot be used"):
         make().start()
     assert 0o755 == stat.S_IMODE(victim.stat().st_mode)
     assert (victim / "redis.sock").exists()
