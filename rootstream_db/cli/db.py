@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Annotated
 
 import typer
@@ -87,3 +88,32 @@ def check(invocation: Invocation) -> ExitCode | None:
     text = f"the schema is at {found}, as this release needs"
     invocation.output.result({"fits": True, "current": found, "head": found}, text)
     return None
+
+
+@command(app)
+def partitions(
+    invocation: Invocation,
+    keep_days: Annotated[
+        int | None, typer.Option(min=1, help="Drop viewer sessions older than this many days.")
+    ] = None,
+) -> ExitCode | None:
+    """Make time partitions ahead, drop old ones if asked, and show how they stand; for cron."""
+    with invocation.rootstream() as rootstream:
+        rootstream.partitions.ensure()
+        if keep_days is not None:
+            first_kept = (rootstream.clock() - timedelta(days=keep_days)).date()
+            for name in rootstream.partitions.drop_before(first_kept):
+                invocation.output.say(f"dropped {name}")
+        status = rootstream.partitions.status()
+    rows = [
+        {
+            "table": table.table,
+            "partitions": table.partitions,
+            "covered_until": table.covered_until and f"{table.covered_until:%Y-%m-%d}",
+            "default_rows": table.default_rows,
+            "warnings": "; ".join(table.warnings),
+        }
+        for table in status
+    ]
+    invocation.output.table("partitions", rows, empty="no partitioned tables")
+    return ExitCode.DEGRADED if any(table.warnings for table in status) else None

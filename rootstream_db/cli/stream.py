@@ -114,6 +114,16 @@ def reap(invocation: Invocation) -> None:
     invocation.output.result({"entered_grace": found.entered_grace, "ended": found.ended})
 
 
+@command(app, "delete-expired-recordings")
+def delete_expired_recordings(invocation: Invocation) -> None:
+    """Delete the files of recordings whose time is up; for cron."""
+    deleted = 0
+    with invocation.rootstream() as rootstream:
+        while found := rootstream.run(rootstream.recordings.delete_expired):
+            deleted += len(found)
+    invocation.output.result({"deleted": deleted}, f"{deleted} recordings deleted")
+
+
 def _facts(stream: Stream) -> dict[str, Any]:
     return {
         "id": stream.id,

@@ -138,6 +138,9 @@ class TestStreams:
         }
         assert "the stream key was revoked" == states[issued["id"]]
 
+    def test_recordings_whose_time_is_up_are_deleted(self):
+        assert {"deleted": 0} == as_json("stream", "delete-expired-recordings")
+
     def test_who_is_live_is_listed(self, rootstream):
         register()
         stream = as_json("stream", "create", "alice", "Speedrun")
@@ -168,6 +171,20 @@ class TestSchema:
 
     def test_the_sql_of_an_upgrade_can_be_printed(self):
         assert "CREATE TABLE users" in run("db", "upgrade", "--sql").output
+
+    def test_partitions_are_made_ahead_and_old_ones_dropped(self, rootstream):
+        shown = as_json("db", "partitions")["partitions"]
+        assert {"viewer_sessions", "usage_logs"} == {row["table"] for row in shown}
+        assert all(row["partitions"] and not row["warnings"] for row in shown)
+        with rootstream.database.direct() as connection:
+            connection.execute(
+                "CREATE TABLE viewer_sessions_p20200101 PARTITION OF viewer_sessions"
+                " FOR VALUES FROM ('2020-01-01Z') TO ('2020-01-02Z')"
+            )
+        assert (
+            "dropped viewer_sessions_p20200101"
+            in run("db", "partitions", "--keep-days", "30").stderr
+        )
 
     def test_going_back_asks_for_yes(self):
         result = run("db", "downgrade", "base")
