@@ -1,4 +1,4 @@
-"""The correlation id of the work in progress: one value that ties logs, errors and events together."""
+"""The correlation id of the work in progress: it ties logs, errors and events together."""
 
 from __future__ import annotations
 
