@@ -233,7 +233,7 @@ def test_subscribing_while_redis_is_down_takes_effect_when_it_is_back(
     started = time.monotonic()
     subscription = fragile_bus.subscribe("t", inbox)
     fragile_bus.subscribe("u", inbox)
-    assert 1 > time.monotonic() - started
+    assert 2 > time.monotonic() - started
     assert not subscription.is_active
     fragile_server.start()
     eventually(lambda: subscription.is_active)
@@ -258,7 +258,7 @@ def test_publishing_while_redis_is_down_fails_quickly(fragile_server, fragile_bu
     for _ in range(100):
         with pytest.raises(CacheUnavailableError):
             fragile_bus.publish("t", {})
-    assert 0.5 > time.monotonic() - started
+    assert 2 > time.monotonic() - started
 
 
 def test_a_silent_server_is_noticed(
@@ -312,7 +312,7 @@ def test_closing_during_an_outage_is_quick(fragile_server, inbox):
         bus.subscribe("t", inbox)
         fragile_server.kill()
         started = time.monotonic()
-    assert 1 > time.monotonic() - started
+    assert 2 > time.monotonic() - started
 
 
 def test_repr_shows_the_address_alone(steady_server, bus):

@@ -225,7 +225,7 @@ def test_a_loader_that_dies_delays_others_for_a_bounded_time(cache):
     assert is_lease(cache.client.get("k"))
     started = time.monotonic()
     assert 1 == cache.read_through("k", Loader(1), MINUTE)
-    assert 0.5 > time.monotonic() - started
+    assert 2 > time.monotonic() - started
     assert b"1" == cache.get("k")
 
 
@@ -234,7 +234,7 @@ def test_who_has_waited_long_enough_loads_without_storing(cache, other, monkeypa
     cache.client.set("k", read_through.LEASE_MARK + b"somebody")
     started = time.monotonic()
     assert 1 == cache.read_through("k", Loader(1), MINUTE)
-    assert 0.6 <= time.monotonic() - started < 2
+    assert 0.6 <= time.monotonic() - started < 4
     assert 1 == cache.stats().wait_timeouts
     assert other.get("k") is None
 
