@@ -33,7 +33,3 @@ class UserSession(Base):
     last_seen_at: Mapped[datetime]
     expires_at: Mapped[datetime]
     revoked_at: Mapped[datetime | None] = mapped_column(default=None)
-
-    def is_valid(self, now: datetime) -> bool:
-        """Whether the session is neither revoked nor expired."""
-        return self.revoked_at is None and now < self.expires_at

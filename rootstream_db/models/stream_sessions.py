@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from datetime import datetime, timedelta
+from datetime import datetime
 from enum import StrEnum
 
 from sqlalchemy import (
@@ -68,10 +68,6 @@ class StreamSession(Base):
     peak_at: Mapped[datetime | None] = mapped_column(default=None)
     width: Mapped[int | None] = mapped_column(SmallInteger, default=None)
     height: Mapped[int | None] = mapped_column(SmallInteger, default=None)
-
-    def duration(self, now: datetime) -> timedelta:
-        """Return how long the session lasted, or has lasted so far."""
-        return (self.ended_at or now) - self.started_at
 
 
 class ViewerSession(Base):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
@@ -129,12 +129,6 @@ class StreamLive(Base):
     width: Mapped[int | None] = mapped_column(SmallInteger, default=None)
     height: Mapped[int | None] = mapped_column(SmallInteger, default=None)
     node: Mapped[str | None] = mapped_column(String(200), default=None)
-
-    def lease_left(self, now: datetime) -> timedelta:
-        """Return how long the current lease still holds; zero when there is none."""
-        if self.lease_expires_at is None:
-            return timedelta(0)
-        return max(self.lease_expires_at - now, timedelta(0))
 
 
 class StreamTotals(Base):

@@ -59,10 +59,6 @@ class User(Timestamped, Base):
         """Record that the e-mail address was proved."""
         self.verified_at = self.verified_at or now
 
-    def record_login(self, now: datetime) -> None:
-        """Record a successful login."""
-        self.last_login_at = now
-
     def deactivate(self, now: datetime) -> None:
         """Close the account without deleting it."""
         self.is_active = False

@@ -29,6 +29,7 @@ THREADS: Final = 8
 CONNECTION_LIMIT: Final = 500
 CHANNEL_TIMEOUT_SECONDS: Final = 30
 FLUSH_INTERVAL: Final = timedelta(seconds=1)
+RECEIPT_INTERVAL: Final = timedelta(hours=1)
 CATCH_UP_INTERVAL: Final = timedelta(minutes=2)
 _logger = logging.getLogger(__name__)
 
@@ -70,6 +71,9 @@ class IngestServer:
                 interval=interval_for(settings.streams.lease_ttl),
             ),
             Maintenance("flushing viewers", viewers.flush, interval=FLUSH_INTERVAL),
+            Maintenance(
+                "deleting old receipts", viewers.delete_old_receipts, interval=RECEIPT_INTERVAL
+            ),
             Maintenance(
                 "looking for missed recordings",
                 lambda: [self._backlog.authorize(request) for request in missed.find()],
