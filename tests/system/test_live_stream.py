@@ -31,6 +31,7 @@ from tests.fixtures.servers import WORKER, clone
 from tests.system.live_site import NGINX, SERVE, Channel, ProxiedSite, Site, eventually
 
 ENDING = ("reconnects", "reason", "views", "ended_at")
+NGINX_DEFAULT_LOG = Path("/var/log/nginx/access.log")
 MODULE = Path("/usr/lib/nginx/modules/ngx_rtmp_module.so")
 
 pytestmark = [
@@ -65,6 +66,18 @@ def channel(site: Site) -> Iterator[Channel]:
         site.hooks = site.start_hooks()
     yield Channel(site)
     site.dismiss_clients()
+
+
+def test_no_log_of_the_media_server_holds_the_key(site: Site, channel: Channel):
+    encoder = site.publish(channel.key, seconds=1)
+    channel.wait_live()
+    eventually(lambda: encoder.ended, "the encoder is done")
+    channel.wait_over()
+
+    # The last one is where nginx writes unless it is told otherwise.
+    logs = [*site.folder.glob("*.log"), site.folder / "early", NGINX_DEFAULT_LOG]
+    found = [log.name for log in logs if log.exists() and str(channel.key) in log.read_text()]
+    assert [] == found
 
 
 def test_a_good_key_goes_live_is_watched_recorded_and_ends(site: Site, channel: Channel):
