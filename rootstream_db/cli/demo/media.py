@@ -117,8 +117,7 @@ def _hook_server(rs: RootStream, folder: Path) -> Iterator[str]:
         "ROOTSTREAM_INGEST__RECORDINGS_DIRECTORY": str(folder / "recordings"),
     }
     command = [sys.executable, "-c", _SERVE, "ingest", "serve", "--port", str(port)]
-    with _running(command, folder / "hooks.log", surroundings):
-        _wait(lambda: _answers(port), "the hook server answers")
+    with _running("the hook server", command, folder / "hooks.log", surroundings, port=port):
         yield f"http://127.0.0.1:{port}"
 
 
@@ -137,13 +136,14 @@ def _nginx(programs: Programs, folder: Path, hooks_url: str) -> Iterator[str]:
     path = folder / "nginx.conf"
     path.write_text(f"daemon off;\nmaster_process off;\n{text}", encoding="utf-8")
     command = [programs.nginx, "-p", str(folder), "-c", str(path), "-e", str(folder / "early.log")]
-    with _running(command, folder / "nginx.log", {}):
-        _wait(lambda: _answers(port), "nginx answers")
+    with _running("nginx", command, folder / "nginx.log", {}, port=port):
         yield f"rtmp://127.0.0.1:{port}/live"
 
 
 @contextmanager
-def _running(command: list[str], log: Path, surroundings: Mapping[str, str]) -> Iterator[None]:
+def _running(
+    name: str, command: list[str], log: Path, surroundings: Mapping[str, str], *, port: int
+) -> Iterator[None]:
     with log.open("ab") as output:
         process = subprocess.Popen(  # noqa: S603 - an argument list, no shell
             command,
@@ -155,14 +155,22 @@ def _running(command: list[str], log: Path, surroundings: Mapping[str, str]) -> 
             env={"PATH": os.defpath, "PYTHONPATH": str(PACKAGE.parent), **surroundings},
         )
     try:
+        _wait(lambda: _answers(port) or process.poll() is not None, f"{name} answers")
+        if process.poll() is not None:
+            last_words = log.read_text(encoding="utf-8", errors="replace").strip()[-500:]
+            raise CommandError(name, exit_code=process.returncode, stderr=last_words)
         yield
     finally:
-        process.terminate()
-        try:
-            process.wait(PATIENCE)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        _end(process)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    process.terminate()
+    try:
+        process.wait(PATIENCE)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
 
 
 def _example() -> Path:
