@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Unpack
 from rootstream_db.clock import Clock, utc_now
 from rootstream_db.models import StreamSession
 from rootstream_db.security.tokens import looks_like, token_hash
-from rootstream_db.services.account_rules import check_ip_address
+from rootstream_db.services.accounts.rules import check_ip_address
 from rootstream_db.services.live_lease import Phase
 from rootstream_db.services.streams.board import LiveBoard
 from rootstream_db.services.streams.broadcasts import Broadcasts

@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from rootstream_db.errors import TooManyAttemptsError
-from rootstream_db.services.login_throttle import LoginLockout, lock_duration
+from rootstream_db.services.accounts.lockout import LoginLockout, lock_duration
 from rootstream_db.settings import AccountSettings
 
 SETTINGS = AccountSettings(

@@ -9,7 +9,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from rootstream_db.errors import ValidationError
-from rootstream_db.services.account_rules import (
+from rootstream_db.services.accounts.rules import (
     RESERVED_USERNAMES,
     check_avatar_url,
     check_display_name,

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rootstream_db.services.login_throttle import lock_duration, login_key
+from rootstream_db.services.accounts.lockout import lock_duration, login_key
 from rootstream_db.settings import AccountSettings
 
 DEFAULTS = AccountSettings()

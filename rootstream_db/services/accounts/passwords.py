@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 from rootstream_db.errors import InvalidCredentialsError, ValidationError
 from rootstream_db.models.users import TokenPurpose, User
 from rootstream_db.security.passwords import PasswordHasher
-from rootstream_db.services.account_journal import AccountJournal
-from rootstream_db.services.account_rules import check_password, normal_login
-from rootstream_db.services.account_tokens import OneTimeTokens
-from rootstream_db.services.login_throttle import LoginLockout
+from rootstream_db.services.accounts.journal import AccountJournal
+from rootstream_db.services.accounts.lockout import LoginLockout
+from rootstream_db.services.accounts.rules import check_password, normal_login
+from rootstream_db.services.accounts.tokens import OneTimeTokens
 
 if TYPE_CHECKING:
     from rootstream_db.settings import AccountSettings

@@ -9,17 +9,17 @@ from rootstream_db.errors import ConflictError, PermissionDeniedError
 from rootstream_db.models.users import TokenPurpose, User
 from rootstream_db.security.passwords import PasswordHasher
 from rootstream_db.security.tokens import SecretText
-from rootstream_db.services.account_journal import AccountJournal
-from rootstream_db.services.account_passwords import AccountPasswords
-from rootstream_db.services.account_rules import (
+from rootstream_db.services.accounts.journal import AccountJournal
+from rootstream_db.services.accounts.lockout import LoginLockout
+from rootstream_db.services.accounts.passwords import AccountPasswords
+from rootstream_db.services.accounts.rules import (
     check_avatar_url,
     check_display_name,
     check_email,
     check_ip_address,
     check_username,
 )
-from rootstream_db.services.account_tokens import OneTimeTokens
-from rootstream_db.services.login_throttle import LoginLockout
+from rootstream_db.services.accounts.tokens import OneTimeTokens
 
 if TYPE_CHECKING:
     from rootstream_db.cache import RedisCache
