@@ -66,11 +66,15 @@ def list_users(
 
 @command(app)
 def deactivate(invocation: Invocation, login: Login) -> None:
-    """Close an account without deleting it."""
+    """Close an account without deleting it; its broadcasts end at once."""
     with invocation.rootstream() as rootstream, rootstream.transaction() as work:
         user = find_user(work, login)
         rootstream.accounts.deactivate(work, user)
-    invocation.output.result(_facts(user))
+        ended = [
+            rootstream.streams.end(work, stream) for stream in work.streams.list_by_owner(user.id)
+        ]
+    broadcasts = sum(session is not None for session in ended)
+    invocation.output.result({**_facts(user), "broadcasts_ended": broadcasts})
 
 
 @command(app)

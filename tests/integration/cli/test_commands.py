@@ -11,6 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from rootstream_db.cli.app import app
+from rootstream_db.errors import StaleLeaseError
 
 if TYPE_CHECKING:
     from typer.testing import Result
@@ -92,6 +93,14 @@ class TestAccounts:
         register()
         assert as_json("user", "deactivate", "alice")["active"] is False
         assert as_json("user", "reactivate", "alice")["active"] is True
+
+    def test_closing_an_account_ends_its_broadcasts_at_once(self, rootstream):
+        register()
+        made = as_json("stream", "create", "alice", "Speedrun")
+        lease = rootstream.streams.start(made["key"], node="ingest-1")
+        assert 1 == as_json("user", "deactivate", "alice")["broadcasts_ended"]
+        with pytest.raises(StaleLeaseError):
+            rootstream.streams.heartbeat(lease)
 
     def test_a_taken_username_in_any_case_is_one_line_and_exit_1(self):
         register()
