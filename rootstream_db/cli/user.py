@@ -12,7 +12,9 @@ from rootstream_db.cli.invocation import Invocation, command
 from rootstream_db.errors import NotFoundError, ValidationError
 
 if TYPE_CHECKING:
-    from rootstream_db.models import User
+    from collections.abc import Iterator
+
+    from rootstream_db.models import Stream, User
     from rootstream_db.unit_of_work import UnitOfWork
 
 app = typer.Typer(help="Register, look up and close accounts.", no_args_is_help=True)
@@ -70,9 +72,7 @@ def deactivate(invocation: Invocation, login: Login) -> None:
     with invocation.rootstream() as rootstream, rootstream.transaction() as work:
         user = find_user(work, login)
         rootstream.accounts.deactivate(work, user)
-        ended = [
-            rootstream.streams.end(work, stream) for stream in work.streams.list_by_owner(user.id)
-        ]
+        ended = [rootstream.streams.end(work, stream) for stream in _streams(work, user)]
     broadcasts = sum(session is not None for session in ended)
     invocation.output.result({**_facts(user), "broadcasts_ended": broadcasts})
 
@@ -96,6 +96,13 @@ def find_user(work: UnitOfWork, login: str) -> User:
     if found is None:
         raise NotFoundError("user", login)
     return found
+
+
+def _streams(work: UnitOfWork, owner: User) -> Iterator[Stream]:
+    last = 0
+    while page := work.streams.list_by_owner(owner.id, after_id=last):
+        yield from page
+        last = page[-1].id
 
 
 def _password_from_stdin() -> str:
