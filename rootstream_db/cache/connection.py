@@ -14,6 +14,7 @@ from redis.retry import Retry
 from redis.sentinel import Sentinel
 
 from rootstream_db.errors import ConfigurationError
+from rootstream_db.settings.urls import split_url
 
 if TYPE_CHECKING:
     from rootstream_db.settings import RedisSettings
@@ -65,7 +66,7 @@ def parse_target(settings: RedisSettings) -> Target:
         )
     url = settings.url.get_secret_value()
     try:
-        scheme = urlsplit(url).scheme
+        scheme = split_url(url)[1].scheme
         if scheme in _SENTINEL_SCHEMES:
             return _sentinel_target(url, _SENTINEL_SCHEMES[scheme])
         if scheme in _SCHEMES:
@@ -148,8 +149,8 @@ def _direct_target(url: str) -> Target:
 
 def _sentinel_target(url: str, scheme: str) -> Target:
     """Read ``redis+sentinel://[user:password@]host:port,host:port/service[/db][?options]``."""
-    parts = urlsplit(url)
-    credentials, _, hosts = parts.netloc.rpartition("@")
+    netloc, parts = split_url(url)
+    credentials, _, hosts = netloc.rpartition("@")
     service, _, database = parts.path.strip("/").partition("/")
     if not service:
         raise ConfigurationError(

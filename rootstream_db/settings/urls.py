@@ -77,19 +77,33 @@ def parse_url(url: str, *, schemes: tuple[str, ...]) -> ServerUrl:
         msg = f"is not a URL that starts with one of {wanted}"
         raise ValueError(msg)
     try:
-        parts = urlsplit(url)
-        hosts = tuple(_hosts(parts))
+        netloc, parts = split_url(url)
+        hosts = tuple(_hosts(netloc, parts))
     except ValueError:
         # Not chained: the reason quotes what was taken for the port, often half of the password.
         raise ValueError(_UNREADABLE) from None
     if parts.fragment:
         raise ValueError(_UNREADABLE)
-    return _assemble(scheme, parts, hosts)
+    return _assemble(netloc, parts, hosts)
 
 
-def _assemble(scheme: str, parts: SplitResult, hosts: tuple[Host, ...]) -> ServerUrl:
+def split_url(url: str) -> tuple[str, SplitResult]:
+    """Return the part of a URL that names user and hosts, and the rest taken apart.
+
+    Python 3.11 before 3.11.4 refuses to take apart a list of hosts with an IPv6 address in it.
+
+    Raises:
+        ValueError: the rest is malformed.
+    """
+    scheme, _, rest = url.partition("://")
+    end = min((rest.index(mark) for mark in "/?#" if mark in rest), default=len(rest))
+    return rest[:end], urlsplit(f"{scheme}://{rest[end:]}")
+
+
+def _assemble(netloc: str, parts: SplitResult, hosts: tuple[Host, ...]) -> ServerUrl:
+    scheme = parts.scheme
     query = parse_qs(parts.query)
-    userinfo = parts.netloc.rpartition("@")[0]
+    userinfo = netloc.rpartition("@")[0]
     user, _, password = userinfo.partition(":")
     return ServerUrl(
         scheme=scheme,
@@ -101,13 +115,12 @@ def _assemble(scheme: str, parts: SplitResult, hosts: tuple[Host, ...]) -> Serve
     )
 
 
-def _hosts(parts: SplitResult) -> list[Host]:
+def _hosts(netloc: str, parts: SplitResult) -> list[Host]:
     if parts.scheme == "unix":
         return [Host(name=parts.path or "/", port=None)]
     query = parse_qs(parts.query)
     default = _DEFAULT_PORTS.get(parts.scheme)
-    netloc = parts.netloc.rpartition("@")[2]
-    named = [_host(text, default) for text in netloc.split(",")]
+    named = [_host(text, default) for text in netloc.rpartition("@")[2].split(",")]
     listed = [text for value in query.get("host", []) for text in value.split(",")]
     if not listed:
         return named
