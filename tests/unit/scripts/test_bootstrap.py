@@ -178,7 +178,7 @@ def test_an_environment_that_cannot_be_removed_is_the_owners_to_remove(
 
 def test_a_failed_command_shows_the_end_of_its_log(checkout: Path):
     environment = bootstrap.Environment(checkout)
-    program = "import sys; print('line one'); sys.exit('no network')"
+    program = "import sys; print('line one', flush=True); sys.exit('no network')"
 
     with pytest.raises(bootstrap.SetupError, match="installing failed\n  line one\n  no network"):
         environment._run([sys.executable, "-c", program], "installing")
