@@ -135,6 +135,13 @@ class VersionConflictError(ConflictError):
         self.actual = actual
 
 
+class AppendOnlyError(StorageError):
+    """Somebody tried to change or delete what is recorded in the event log."""
+
+    code = "storage.append_only"
+    severity = Severity.HIGH
+
+
 class StreamAlreadyLiveError(ConflictError):
     """Another publisher holds the live lease of the stream."""
 

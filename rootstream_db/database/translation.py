@@ -13,6 +13,7 @@ from sqlalchemy import exc as sa
 from sqlalchemy.orm.exc import StaleDataError
 
 from rootstream_db.errors import (
+    AppendOnlyError,
     CircuitOpenError,
     ConfigurationError,
     ConflictError,
@@ -176,6 +177,10 @@ def _reused_event(failure: _Failure) -> RootStreamError:
     return ConflictError(failure.message, constraint=facts.pop("constraint", None), **facts)
 
 
+def _append_only(failure: _Failure) -> RootStreamError:
+    return AppendOnlyError(failure.message, **failure.facts())
+
+
 def _invalid(failure: _Failure) -> RootStreamError:
     facts = failure.facts()
     field = facts.get("column") or facts.get("constraint")
@@ -332,4 +337,5 @@ _RULES: Final[Mapping[str, Callable[[_Failure], RootStreamError]]] = {
     "TLS": _refused,
     "RS001": _version_conflict,
     "RS002": _reused_event,
+    "RS003": _append_only,
 }

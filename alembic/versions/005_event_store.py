@@ -1,0 +1,38 @@
+"""Complete the event store: what protects the log and what is built on it.
+
+Revision: 005
+Revises: 001
+
+The SQL stands in ``alembic/sql/005_*.sql``, in the order of the file names, so that it can be read
+and run without Python; ``alembic check`` holds it against the models.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "005"
+down_revision = "001"
+branch_labels = None
+depends_on = None
+
+SQL = Path(__file__).parent.parent / "sql"
+
+
+def upgrade() -> None:
+    for path in sorted(SQL.glob("005_*.sql")):
+        if not path.name.endswith(".down.sql"):
+            run(path)
+
+
+def downgrade() -> None:
+    for path in sorted(SQL.glob("005_*.down.sql"), reverse=True):
+        run(path)
+
+
+def run(path: Path) -> None:
+    # A colon in SQL text would otherwise be read as the start of a bind parameter.
+    op.execute(sa.text(path.read_text(encoding="utf-8").replace(":", "\\:")))
