@@ -142,6 +142,13 @@ class AppendOnlyError(StorageError):
     severity = Severity.HIGH
 
 
+class LogDivergedError(StorageError):
+    """The event log is not the one the reader knows: a restore cut its history."""
+
+    code = "storage.log_diverged"
+    severity = Severity.HIGH
+
+
 class StreamAlreadyLiveError(ConflictError):
     """Another publisher holds the live lease of the stream."""
 
@@ -338,6 +345,18 @@ class SnapshotCorruptError(SyncError):
         )
         self.aggregate = aggregate
         self.version = version
+
+
+class LeaseLostError(SyncError):
+    """Another process took over the projection; what this one did with it was undone."""
+
+    code = "sync.lease_lost"
+    severity = Severity.LOW
+    retryable = True
+
+    def __init__(self, projection: str) -> None:
+        super().__init__(f"another process works on projection {projection}", projection=projection)
+        self.projection = projection
 
 
 class EmbeddedServerError(RootStreamError):

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from rootstream_db.services.event_store import EventStore
     from rootstream_db.services.ingest import IngestAuthorizer
     from rootstream_db.services.partitions import PartitionManager
+    from rootstream_db.services.projections import ActivityFeed, Projections
     from rootstream_db.services.recordings import RecordingManager
     from rootstream_db.services.streams import StreamManager
     from rootstream_db.services.viewers import ViewerManager
@@ -143,9 +144,10 @@ class RootStream:
     @Part
     def events(self) -> EventStore:
         """The event log: append, read, replay."""
-        from rootstream_db.services.event_store import EventStore
+        from rootstream_db.services.event_store import EventStore, Wakeup
 
-        return EventStore(self.database, clock=self.clock)
+        wakeup = Wakeup(self.bus) if self.settings.redis.url is not None else None
+        return EventStore(self.database, clock=self.clock, wakeup=wakeup)
 
     @Part
     def accounts(self) -> AccountManager:
@@ -167,6 +169,26 @@ class RootStream:
         from rootstream_db.services.partitions import PartitionManager
 
         return PartitionManager(self.database, clock=self.clock)
+
+    @Part
+    def projections(self) -> Projections:
+        """Read models made of events: statistics by day, activity of users, and your own."""
+        from rootstream_db.services.projections import (
+            ActivityProjection,
+            Projections,
+            StreamStatsProjection,
+        )
+
+        return Projections(
+            self.database, self.events, [StreamStatsProjection(), ActivityProjection()]
+        )
+
+    @Part
+    def activity(self) -> ActivityFeed:
+        """What users did lately, as the activity projection has it."""
+        from rootstream_db.services.projections import ActivityFeed
+
+        return ActivityFeed(self.database)
 
     @Part
     def recordings(self) -> RecordingManager:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from itertools import islice
 from typing import TYPE_CHECKING, Annotated, Any
 
+import orjson
 import typer
 
 from rootstream_db.cli.invocation import Invocation, command
@@ -44,6 +45,43 @@ def list_events(
         found = rootstream.events.read_all(after_position=after_position)
         rows = [_row(event) for event in islice(found, limit)]
     invocation.output.table("events", rows, empty="no events")
+
+
+@command(app)
+def tail(
+    invocation: Invocation,
+    *,
+    after_position: Annotated[
+        int | None, typer.Option(min=0, help="Start after this position instead of near the end.")
+    ] = None,
+    types: Annotated[list[str] | None, typer.Option("--type", help="Only this type.")] = None,
+    limit: Annotated[int, typer.Option(min=0, help="How many positions back to start.")] = 10,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Wait for more.")] = False,
+    idle: Annotated[
+        float | None, typer.Option(min=0, help="Stop after so many seconds without an event.")
+    ] = None,
+) -> None:
+    """Print the latest events, one a line, and with --follow those to come.
+
+    With --json every line is an object.
+    """
+    with invocation.rootstream() as rootstream:
+        events = rootstream.events
+        if after_position is None:
+            after_position = max(0, events.head().last_position - limit)
+        wanted = set(types) if types else None
+        if follow:
+            found = events.follow(after_position=after_position, types=wanted, idle=idle)
+        else:
+            found = events.read_all(after_position=after_position, types=wanted)
+        for event in found:
+            row = _row(event)
+            invocation.output.result(row, _line(row))
+
+
+def _line(row: dict[str, Any]) -> str:
+    data = orjson.dumps(row["data"]).decode()
+    return f"{row['position']} {row['recorded_at']} {row['aggregate']} {row['type']} {data}"
 
 
 def _row(event: RecordedEvent) -> dict[str, Any]:

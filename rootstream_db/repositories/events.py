@@ -21,11 +21,12 @@ from sqlalchemy import (
     literal,
     select,
     text,
+    update,
 )
 from sqlalchemy.dialects.postgresql import JSONB, insert
 from sqlalchemy.orm import Session
 
-from rootstream_db.models.events import EventLog, EventStream, Snapshot
+from rootstream_db.models.events import EventLog, EventLogHead, EventStream, Snapshot
 
 DEFAULT_LOG: Final = 0
 """The log that migration 001 starts; its head row holds the dense order."""
@@ -57,6 +58,22 @@ class RecordedEvent:
     causation_id: uuid.UUID | None
     occurred_at: datetime
     recorded_at: datetime
+
+
+class Cursor(NamedTuple):
+    """A place in the log that outlives a restore: ``epoch`` tells which history it belongs to."""
+
+    epoch: uuid.UUID
+    position: int
+
+
+class LogHead(NamedTuple):
+    """The end of the log: the last position, and the chain over everything up to it."""
+
+    log_id: int
+    epoch: uuid.UUID
+    last_position: int
+    chain: bytes
 
 
 class AppendedEvent(NamedTuple):
@@ -104,6 +121,11 @@ _RECORDED: Final = (
     _LOG.recorded_at,
 )
 
+# In the order of LogHead's fields.
+_HEAD: Final = select(
+    EventLogHead.log_id, EventLogHead.epoch, EventLogHead.last_position, EventLogHead.chain
+).where(EventLogHead.log_id == DEFAULT_LOG)
+
 # In the order of StoredSnapshot's fields; its last field is computed.
 _SNAPSHOT: Final = (
     Snapshot.aggregate_type,
@@ -141,6 +163,24 @@ class EventRepository:
         parameters = {"log_id": log_id, "batch": batch.decode()}
         return [AppendedEvent(*row) for row in self.session.execute(_APPEND, parameters)]
 
+    def get_head(self) -> LogHead:
+        """Return where the log ends."""
+        return LogHead(*self.session.execute(_HEAD).one())
+
+    def begin_epoch(self) -> uuid.UUID:
+        """Give the log a new epoch and return it; the database refuses roles without the right."""
+        self._maintenance("on")
+        statement = update(EventLogHead).where(EventLogHead.log_id == DEFAULT_LOG)
+        epoch = self.session.scalars(
+            statement.values(epoch=func.gen_random_uuid()).returning(EventLogHead.epoch),
+            execution_options={"synchronize_session": False},
+        ).one()
+        self._maintenance("off")
+        return epoch
+
+    def _maintenance(self, value: str) -> None:
+        self.session.execute(select(func.set_config("rootstream.maintenance", value, True)))
+
     def list_stored_ids(self, event_ids: Iterable[uuid.UUID]) -> set[uuid.UUID]:
         """Return which of the ids are in the log."""
         return set(
@@ -167,10 +207,17 @@ class EventRepository:
         return self._list(*conditions, order=_LOG.version, limit=limit)
 
     def list_all(
-        self, *, after_position: int, types: Collection[str] | None, limit: int
+        self,
+        *,
+        after_position: int,
+        to_position: int | None = None,
+        types: Collection[str] | None,
+        limit: int,
     ) -> Sequence[RecordedEvent]:
         """Return the events after a position, in the order of the log."""
         conditions = [_LOG.log_id == DEFAULT_LOG, _LOG.position > after_position]
+        if to_position is not None:
+            conditions.append(_LOG.position <= to_position)
         if types is not None:
             conditions.append(_LOG.event_type.in_(types))
         return self._list(*conditions, order=_LOG.position, limit=limit)

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from rootstream_db.repositories.events import RecordedEvent, StoredSnapshot
+from rootstream_db.repositories.events import Cursor, LogHead, RecordedEvent, StoredSnapshot
 from rootstream_db.services.event_store.pending import EXISTS, NEW, NewEvent, PendingEvent
 from rootstream_db.services.event_store.replay import Replayed
 from rootstream_db.services.event_store.store import EventStore
+from rootstream_db.services.event_store.wakeup import Wakeup
 
 __all__ = [
     "EXISTS",
     "NEW",
+    "Cursor",
     "EventStore",
+    "LogHead",
     "NewEvent",
     "PendingEvent",
     "RecordedEvent",
     "Replayed",
     "StoredSnapshot",
+    "Wakeup",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from operator import attrgetter
@@ -9,7 +10,9 @@ from typing import Final
 
 from rootstream_db.database import Database
 from rootstream_db.errors import ValidationError
-from rootstream_db.repositories.events import EventRepository, RecordedEvent
+from rootstream_db.repositories.events import Cursor, EventRepository, LogHead, RecordedEvent
+from rootstream_db.services.event_store.following import Patience, Tail, follow, require_same_log
+from rootstream_db.services.event_store.wakeup import Wakeup
 from rootstream_db.unit_of_work import UnitOfWork
 
 _Page = Callable[[EventRepository, int], Sequence[RecordedEvent]]
@@ -26,10 +29,12 @@ class EventReader:
 
     Args:
         database: where reads without a unit of work go.
+        wakeup: tells ``follow`` about new events; without it, it polls.
     """
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, *, wakeup: Wakeup | None = None) -> None:
         self._database = database
+        self._wakeup = wakeup
 
     def read(
         self,
@@ -57,7 +62,8 @@ class EventReader:
     def read_all(
         self,
         *,
-        after_position: int = 0,
+        after_position: int | Cursor = 0,
+        to_position: int | None = None,
         types: Collection[str] | None = None,
         work: UnitOfWork | None = None,
         batch: int = _BATCH,
@@ -68,16 +74,71 @@ class EventReader:
         positions become visible in order and without holes.
 
         Args:
-            after_position: where the last reading ended.
+            after_position: where the last reading ended; a ``Cursor`` also notices a restore made
+                since.
+            to_position: the last position wanted; default: the end.
             types: event types wanted; default: all.
             work: read inside this unit.
             batch: events of a page.
+
+        Raises:
+            LogDivergedError: the log was restored to a time before the cursor.
         """
+        if isinstance(after_position, Cursor):
+            require_same_log(self.head(work=work), after_position)
+            after_position = after_position.position
 
         def page(events: EventRepository, after: int) -> Sequence[RecordedEvent]:
-            return events.list_all(after_position=after, types=types, limit=batch)
+            return events.list_all(
+                after_position=after, to_position=to_position, types=types, limit=batch
+            )
 
         return self._paged(page, "position", after=after_position, batch=batch, work=work)
+
+    def follow(
+        self,
+        *,
+        after_position: int | Cursor = 0,
+        types: Collection[str] | None = None,
+        stop: threading.Event | None = None,
+        idle: float | None = None,
+        batch: int = _BATCH,
+    ) -> Iterator[RecordedEvent]:
+        """Yield all events in the order of the log and wait for more at its end.
+
+        Every event comes once, also across lost connections and restarts of the servers, which are
+        waited out. New events arrive after milliseconds where Redis carries the word, and within a
+        second otherwise. Nothing is held while it waits, and a page at most in memory.
+
+        Args:
+            after_position: where the last reading ended; a ``Cursor`` also notices a restore made
+                since.
+            types: event types wanted; default: all.
+            stop: ends the iteration at once when set, also in the middle of a page.
+            idle: ends the iteration after so many seconds without a new event; default: never.
+            batch: events of a page.
+
+        Raises:
+            LogDivergedError: the log was restored to an earlier time, before or meanwhile.
+            StorageError: the database stayed out of reach for ``idle`` seconds.
+        """
+        if batch < 1:
+            raise ValidationError("batch is at least 1", field="batch")
+        return follow(
+            Tail(self._database, after_position, types=types, batch=batch),
+            Patience(stop or threading.Event(), idle=idle),
+            self._wakeup,
+        )
+
+    def head(self, *, work: UnitOfWork | None = None) -> LogHead:
+        """Return where the log ends."""
+        with self._reading(work) as unit:
+            return unit.events.get_head()
+
+    def cursor(self, position: int | None = None, *, work: UnitOfWork | None = None) -> Cursor:
+        """Return a place in the log that notices a restore: ``position``, or the log's end."""
+        head = self.head(work=work)
+        return Cursor(head.epoch, head.last_position if position is None else position)
 
     def audit_trail(
         self,

@@ -12,6 +12,7 @@ from rootstream_db.database import Database
 from rootstream_db.services.event_store.payload import MAX_PAYLOAD_BYTES
 from rootstream_db.services.event_store.pending import NewEvent, PendingEvent, prepare
 from rootstream_db.services.event_store.replay import EventReplayer
+from rootstream_db.services.event_store.wakeup import Wakeup
 from rootstream_db.services.event_store.writing import enqueue, write_pending
 from rootstream_db.unit_of_work import UnitOfWork
 
@@ -26,6 +27,7 @@ class EventStore(EventReplayer):
         database: where reads without a unit of work go.
         clock: the source of the time in event ids.
         max_payload_bytes: the longest JSON text of one event's data, or of its metadata.
+        wakeup: tells the readers in ``follow`` at once; without it they poll.
     """
 
     def __init__(
@@ -34,8 +36,9 @@ class EventStore(EventReplayer):
         *,
         clock: Clock = utc_now,
         max_payload_bytes: int = MAX_PAYLOAD_BYTES,
+        wakeup: Wakeup | None = None,
     ) -> None:
-        super().__init__(database)
+        super().__init__(database, wakeup=wakeup)
         self._clock = clock
         self._max_payload_bytes = max_payload_bytes
 
@@ -114,7 +117,9 @@ class EventStore(EventReplayer):
             )
             for number, event in enumerate(events)
         ]
-        enqueue(work, prepared)
+        enqueue(
+            work, prepared, announce=self._wakeup.announce if self._wakeup is not None else None
+        )
         return prepared
 
     def flush(self, work: UnitOfWork) -> None:
@@ -130,3 +135,15 @@ class EventStore(EventReplayer):
             ValidationError: an event id is used twice in the unit.
         """
         write_pending(work)
+
+    def begin_epoch(self, work: UnitOfWork) -> uuid.UUID:
+        """Tell all readers that the history they know was cut; return the log's new epoch.
+
+        For tools that restore a database to an earlier time: the positions after it are given out
+        again, to other events. Readers with a ``Cursor`` of before get ``LogDivergedError``.
+
+        Raises:
+            AppendOnlyError: the database's role has no right to maintain the log. Like every error
+                of the database it has this form once it leaves the unit.
+        """
+        return work.events.begin_epoch()

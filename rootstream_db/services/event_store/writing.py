@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Final
 
@@ -15,8 +15,18 @@ _KIND: Final = "events"
 """The name of the list in ``UnitOfWork.pending``."""
 
 
-def enqueue(work: UnitOfWork, events: Sequence[PendingEvent]) -> None:
+def enqueue(
+    work: UnitOfWork,
+    events: Sequence[PendingEvent],
+    *,
+    announce: Callable[[], object] | None = None,
+) -> None:
     """Have the events written last before the unit commits, in one call with all others.
+
+    Args:
+        work: the unit.
+        events: what to write.
+        announce: called once the unit has committed.
 
     Raises:
         StorageError: the unit is read-only.
@@ -28,6 +38,8 @@ def enqueue(work: UnitOfWork, events: Sequence[PendingEvent]) -> None:
     if events and not pending:
         # A key of its own each time: another before-commit action may append after this one ran.
         work.before_commit(partial(write_pending, work), key=object())
+        if announce is not None:
+            work.after_commit(announce, name="announcement of new events")
     pending.extend(events)
 
 
