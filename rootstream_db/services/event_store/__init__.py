@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 from rootstream_db.repositories.events import Cursor, LogHead, RecordedEvent, StoredSnapshot
+from rootstream_db.services.event_store.anchors import Anchor, append_anchor, read_anchors
 from rootstream_db.services.event_store.pending import EXISTS, NEW, NewEvent, PendingEvent
 from rootstream_db.services.event_store.replay import Replayed
 from rootstream_db.services.event_store.store import EventStore
+from rootstream_db.services.event_store.verification import Finding, Problem, Verification
 from rootstream_db.services.event_store.wakeup import Wakeup
 
 __all__ = [
     "EXISTS",
     "NEW",
+    "Anchor",
     "Cursor",
     "EventStore",
+    "Finding",
     "LogHead",
     "NewEvent",
     "PendingEvent",
+    "Problem",
     "RecordedEvent",
     "Replayed",
     "StoredSnapshot",
+    "Verification",
     "Wakeup",
+    "append_anchor",
+    "read_anchors",
 ]

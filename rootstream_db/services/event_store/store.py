@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import datetime
 from typing import Any
 
 from rootstream_db.clock import Clock, utc_now
 from rootstream_db.database import Database
+from rootstream_db.services.event_store.anchors import Anchor
 from rootstream_db.services.event_store.payload import MAX_PAYLOAD_BYTES
 from rootstream_db.services.event_store.pending import NewEvent, PendingEvent, prepare
 from rootstream_db.services.event_store.replay import EventReplayer
+from rootstream_db.services.event_store.verification import LogVerifier, Verification
 from rootstream_db.services.event_store.wakeup import Wakeup
 from rootstream_db.services.event_store.writing import enqueue, write_pending
 from rootstream_db.unit_of_work import UnitOfWork
@@ -135,6 +137,31 @@ class EventStore(EventReplayer):
             ValidationError: an event id is used twice in the unit.
         """
         write_pending(work)
+
+    def anchor(self) -> Anchor:
+        """Return what the log says about itself now, to be kept where its database cannot reach."""
+        return Anchor.of(self.head(), self._clock())
+
+    def verify(
+        self,
+        *,
+        after_position: int = 0,
+        anchors: Iterable[Anchor] = (),
+        progress: Callable[[int], object] | None = None,
+    ) -> Verification:
+        """Hold the log against its own hashes, and tell the first thing that is wrong.
+
+        Every row is hashed anew, every link of the chain made anew, up to the head. Who can write
+        every table can also write new hashes: only anchors from outside show that.
+
+        Args:
+            after_position: begin with the commit that holds the next position; the chain up to it
+                is taken as stored.
+            anchors: what the log said earlier, for example from ``read_anchors``.
+            progress: called with the number of events verified since its last call.
+        """
+        verifier = LogVerifier(self._database, anchors=anchors, progress=progress)
+        return verifier.verify(after_position)
 
     def begin_epoch(self, work: UnitOfWork) -> uuid.UUID:
         """Tell all readers that the history they know was cut; return the log's new epoch.
