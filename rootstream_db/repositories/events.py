@@ -223,16 +223,28 @@ class EventRepository:
         return self._list(*conditions, order=_LOG.position, limit=limit)
 
     def list_of_user(
-        self, user_id: int, *, after_position: int, limit: int
+        self,
+        user_id: int,
+        *,
+        after_position: int,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        types: Collection[str] | None = None,
+        limit: int,
     ) -> Sequence[RecordedEvent]:
         """Return what a user did after a position, in the order of the log."""
-        return self._list(
+        conditions = [
             _LOG.log_id == DEFAULT_LOG,
             _LOG.user_id == user_id,
             _LOG.position > after_position,
-            order=_LOG.position,
-            limit=limit,
-        )
+        ]
+        if since is not None:
+            conditions.append(_LOG.recorded_at >= since)
+        if until is not None:
+            conditions.append(_LOG.recorded_at < until)
+        if types is not None:
+            conditions.append(_LOG.event_type.in_(types))
+        return self._list(*conditions, order=_LOG.position, limit=limit)
 
     def _list(
         self, *conditions: ColumnElement[bool], order: ColumnElement[int], limit: int

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import orjson
 
+from rootstream_db.audit import current_audit_context
 from rootstream_db.clock import Clock
 from rootstream_db.correlation import current_correlation_id
 from rootstream_db.errors import ValidationError
@@ -41,7 +42,8 @@ class NewEvent:
         data: what happened, a JSON object.
         metadata: circumstances that are not part of it.
         schema_version: the form of ``data``; raise it when the form changes.
-        user_id: who did it; ``audit_trail`` finds it.
+        user_id: who did it; ``audit_trail`` finds it. Inside ``audit.acting`` it is who acts, and
+            another one given here is kept in the metadata, as ``audit.owner_user_id``.
         subject_id: whose personal data it holds.
         correlation_id: ties it to a request; default: the one of ``correlation``.
         causation_id: the event that made it happen.
@@ -112,13 +114,14 @@ def prepare(
     occurred_at = event.occurred_at or now
     check_time(occurred_at, "occurred_at")
     event_id = event.event_id or new_event_id(clock())
+    user_id, metadata = _audited(event)
     record = {
         "event_id": event_id,
         "event_type": event.event_type,
         "schema_version": event.schema_version,
         "data": orjson.Fragment(encode(event.data, "data", max_bytes=max_bytes)),
-        "metadata": orjson.Fragment(encode(event.metadata or {}, "metadata", max_bytes=max_bytes)),
-        "user_id": event.user_id,
+        "metadata": orjson.Fragment(encode(metadata, "metadata", max_bytes=max_bytes)),
+        "user_id": user_id,
         "subject_id": event.subject_id,
         "correlation_id": correlation_id,
         "causation_id": event.causation_id,
@@ -163,6 +166,18 @@ def new_event_id(now: datetime) -> uuid.UUID:
     return uuid.UUID(
         int=milliseconds << 80 | 0x7 << 76 | (tail >> 62) << 64 | 0b10 << 62 | tail & (2**62 - 1)
     )
+
+
+def _audited(event: NewEvent) -> tuple[int | None, dict[str, Any]]:
+    """Return who did it and the metadata, with what the audit context knows about both."""
+    context, metadata = current_audit_context(), event.metadata or {}
+    if context is None:
+        return event.user_id, metadata
+    facts = context.facts()
+    if context.user_id not in {None, event.user_id} and event.user_id is not None:
+        facts["owner_user_id"] = event.user_id
+    user_id = event.user_id if context.user_id is None else context.user_id
+    return user_id, {**metadata, "audit": facts} if facts else metadata
 
 
 def _check_names(**names: str | None) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from datetime import datetime
 from operator import attrgetter
 from typing import Final
 
@@ -12,6 +13,7 @@ from rootstream_db.database import Database
 from rootstream_db.errors import ValidationError
 from rootstream_db.repositories.events import Cursor, EventRepository, LogHead, RecordedEvent
 from rootstream_db.services.event_store.following import Patience, Tail, follow, require_same_log
+from rootstream_db.services.event_store.payload import check_time
 from rootstream_db.services.event_store.wakeup import Wakeup
 from rootstream_db.unit_of_work import UnitOfWork
 
@@ -145,13 +147,41 @@ class EventReader:
         user_id: int,
         *,
         after_position: int = 0,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        types: Collection[str] | None = None,
         work: UnitOfWork | None = None,
         batch: int = _BATCH,
     ) -> Iterator[RecordedEvent]:
-        """Yield what a user did, in the order of the log."""
+        """Yield what a user did, in the order of the log, a page at a time.
+
+        From where and on whose behalf stands in the metadata, under ``audit``.
+
+        Args:
+            user_id: the account that acted.
+            after_position: where the last reading ended.
+            since: only what was recorded at this time or later.
+            until: only what was recorded before this time.
+            types: event types wanted; default: all.
+            work: read inside this unit.
+            batch: events of a page.
+
+        Raises:
+            ValidationError: a time has no time zone.
+        """
+        for name, instant in (("since", since), ("until", until)):
+            if instant is not None:
+                check_time(instant, name)
 
         def page(events: EventRepository, after: int) -> Sequence[RecordedEvent]:
-            return events.list_of_user(user_id, after_position=after, limit=batch)
+            return events.list_of_user(
+                user_id,
+                after_position=after,
+                since=since,
+                until=until,
+                types=types,
+                limit=batch,
+            )
 
         return self._paged(page, "position", after=after_position, batch=batch, work=work)
 
