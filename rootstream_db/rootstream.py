@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from rootstream_db.services.recordings import RecordingManager
     from rootstream_db.services.streams import StreamManager
     from rootstream_db.services.viewers import ViewerManager
+    from rootstream_db.services.webhooks import WebhookManager
 
 T = TypeVar("T")
 
@@ -230,6 +231,15 @@ class RootStream:
             streams=self.streams,
             recordings=self.recordings,
             viewers=self.viewers,
+        )
+
+    @Part
+    def webhooks(self) -> WebhookManager:
+        """Webhooks: other systems are told of events, signed, at least once."""
+        from rootstream_db.services.webhooks import WebhookManager
+
+        return WebhookManager(
+            self.database, self.events, settings=self.settings.webhooks, clock=self.clock
         )
 
     def transaction(self, *, read_only: bool = False) -> AbstractContextManager[UnitOfWork]:

@@ -31,6 +31,12 @@ from rootstream_db.repositories.users import (
     UserTokenRepository,
 )
 from rootstream_db.repositories.viewer_sessions import ViewerSessionRepository
+from rootstream_db.repositories.webhooks import (
+    WebhookAttemptRepository,
+    WebhookDeliveryRepository,
+    WebhookEndpointRepository,
+    WebhookRelayRepository,
+)
 
 _logger: Final = logging.getLogger(__name__)
 _Translate = Callable[[Exception], Exception]
@@ -219,3 +225,23 @@ class UnitOfWork:
     def counter_flushes(self) -> CounterFlushRepository:
         """Flushes of counters that were already counted."""
         return CounterFlushRepository(self.session)
+
+    @cached_property
+    def webhook_relay(self) -> WebhookRelayRepository:
+        """How far events were relayed to webhooks."""
+        return WebhookRelayRepository(self.session)
+
+    @cached_property
+    def webhook_endpoints(self) -> WebhookEndpointRepository:
+        """Addresses that are told of events."""
+        return WebhookEndpointRepository(self.session)
+
+    @cached_property
+    def webhook_deliveries(self) -> WebhookDeliveryRepository:
+        """Messages to webhooks."""
+        return WebhookDeliveryRepository(self.session)
+
+    @cached_property
+    def webhook_attempts(self) -> WebhookAttemptRepository:
+        """What attempts to deliver met."""
+        return WebhookAttemptRepository(self.session)

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from rootstream_db.cli import config, db, demo, doctor, events, ingest, stream, user
+from rootstream_db.cli import config, db, demo, doctor, events, ingest, stream, user, webhook
 
 app = typer.Typer(
     name="rootstream-db",
@@ -22,6 +22,7 @@ for name, group in (
     ("stream", stream.app),
     ("events", events.app),
     ("ingest", ingest.app),
+    ("webhook", webhook.app),
 ):
     app.add_typer(group, name=name)
 demo.register(app)

@@ -29,12 +29,20 @@ from rootstream_db.models.streams import (
     Visibility,
 )
 from rootstream_db.models.users import LoginThrottle, TokenPurpose, User, UserToken
+from rootstream_db.models.webhooks import (
+    DeliveryState,
+    WebhookAttempt,
+    WebhookDelivery,
+    WebhookEndpoint,
+    WebhookRelay,
+)
 
 __all__ = [
     "Base",
     "BillingAccount",
     "BillingStatus",
     "CounterFlush",
+    "DeliveryState",
     "EndReason",
     "EventCommit",
     "EventLog",
@@ -59,4 +67,8 @@ __all__ = [
     "UserToken",
     "ViewerSession",
     "Visibility",
+    "WebhookAttempt",
+    "WebhookDelivery",
+    "WebhookEndpoint",
+    "WebhookRelay",
 ]

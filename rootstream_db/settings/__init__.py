@@ -16,6 +16,7 @@ from rootstream_db.settings.models import (
     StreamSettings,
     ViewerSettings,
 )
+from rootstream_db.settings.webhooks import WebhookSettings
 
 __all__ = [
     "AccountSettings",
@@ -30,6 +31,7 @@ __all__ = [
     "Settings",
     "StreamSettings",
     "ViewerSettings",
+    "WebhookSettings",
     "findings",
     "listing",
 ]

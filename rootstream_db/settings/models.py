@@ -14,6 +14,7 @@ from rootstream_db.errors import ConfigurationError
 from rootstream_db.settings import sources
 from rootstream_db.settings.section import Duration, Seconds, Section
 from rootstream_db.settings.urls import POSTGRES_SCHEMES, REDIS_SCHEMES, parse_url
+from rootstream_db.settings.webhooks import WebhookSettings
 
 
 def _check_postgres(value: SecretStr) -> SecretStr:
@@ -210,6 +211,7 @@ class Settings(Section):
     streams: StreamSettings = StreamSettings()
     viewers: ViewerSettings = ViewerSettings()
     ingest: IngestSettings = IngestSettings()
+    webhooks: WebhookSettings = WebhookSettings()
     embedded: EmbeddedSettings = EmbeddedSettings()
     logging: LoggingSettings = LoggingSettings()
 

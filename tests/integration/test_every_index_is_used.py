@@ -24,6 +24,7 @@ from rootstream_db.models import (
     Stream,
     StreamSession,
     UserSession,
+    WebhookEndpoint,
     UserToken,
 )
 from rootstream_db.models.users import TokenPurpose
@@ -112,6 +113,19 @@ QUERIES: dict[str, Callable[[World], Any]] = {
     "ix_recordings_stream_id_created_at": lambda w: w.work.recordings.list_by_stream(w.stream.id),
     "ix_recordings_stream_session_id": lambda w: w.work.recordings.list_by_session(w.session.id),
     "ix_recordings_expires_at": lambda w: w.work.recordings.lock_expired(LATER, limit=9),
+    # Webhooks
+    "pk_webhook_relay": lambda w: w.work.webhook_relay.take(),
+    "pk_webhook_endpoints": lambda w: w.work.webhook_endpoints.lock(0),
+    "ix_webhook_endpoints_owner_id": lambda w: w.work.webhook_endpoints.list_by_owner(w.user.id),
+    "pk_webhook_deliveries": lambda w: w.work.webhook_deliveries.lock(0),
+    "uq_webhook_deliveries_endpoint_id_position": lambda w: (
+        w.work.webhook_deliveries.list_of_endpoint(0, before_position=9)
+    ),
+    "ix_webhook_deliveries_endpoint_id_due": lambda w: w.work.webhook_deliveries.claim(
+        LATER, until=LATER, failing=False, per_endpoint=1, limit=9
+    ),
+    "ix_webhook_deliveries_finished_at": lambda w: w.work.webhook_deliveries.delete_finished(LATER),
+    "pk_webhook_attempts": lambda w: w.work.webhook_attempts.list_of_delivery(0),
     # Events
     "pk_event_log_head": lambda w: w.events.flush(w.work),
     "pk_event_stream": lambda w: w.events.flush(w.work),
@@ -180,6 +194,9 @@ def world(work, database, clock):
     )
     work.counter_flushes.add(
         CounterFlush(flush_id=uuid.uuid4(), flushed_at=EPOCH, streams=1, increments=1)
+    )
+    work.webhook_endpoints.add(
+        WebhookEndpoint(url="https://a", event_types=[], secret=DIGEST, after_position=0)
     )
     events = EventStore(database, clock=clock)
     events.append(work, "User", str(user.id), "Happened", {}, user_id=user.id)

@@ -1,0 +1,9 @@
+"""Webhooks: other systems are told of events over HTTP, signed, at least once."""
+
+from __future__ import annotations
+
+from rootstream_db.services.webhooks.manager import WebhookManager
+from rootstream_db.services.webhooks.signing import PlainSeal, SecretSeal
+from rootstream_db.services.webhooks.worker import WebhookWorker
+
+__all__ = ["PlainSeal", "SecretSeal", "WebhookManager", "WebhookWorker"]
