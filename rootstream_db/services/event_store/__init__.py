@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from rootstream_db.repositories.events import Cursor, LogHead, RecordedEvent, StoredSnapshot
 from rootstream_db.services.event_store.anchors import Anchor, append_anchor, read_anchors
+from rootstream_db.services.event_store.appender import AppenderStats, AuditAppender
 from rootstream_db.services.event_store.pending import EXISTS, NEW, NewEvent, PendingEvent
 from rootstream_db.services.event_store.replay import Replayed
 from rootstream_db.services.event_store.store import EventStore
@@ -14,6 +15,8 @@ __all__ = [
     "EXISTS",
     "NEW",
     "Anchor",
+    "AppenderStats",
+    "AuditAppender",
     "Cursor",
     "EventStore",
     "Finding",

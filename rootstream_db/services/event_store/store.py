@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
 from rootstream_db.clock import Clock, utc_now
 from rootstream_db.database import Database
 from rootstream_db.services.event_store.anchors import Anchor
+from rootstream_db.services.event_store.appender import AuditAppender
 from rootstream_db.services.event_store.payload import MAX_PAYLOAD_BYTES
 from rootstream_db.services.event_store.pending import NewEvent, PendingEvent, prepare
 from rootstream_db.services.event_store.replay import EventReplayer
@@ -107,22 +108,64 @@ class EventStore(EventReplayer):
             events: what happened, in order; none of them is appended if one is refused.
             expected_version: the version the aggregate must be at before the first of them.
         """
-        prepared = [
+        prepared = self.prepare(
+            aggregate_type,
+            aggregate_id,
+            events,
+            expected_version=expected_version,
+            now=work.now,
+        )
+        self.append_prepared(work, prepared)
+        return prepared
+
+    def prepare(
+        self,
+        aggregate_type: str,
+        aggregate_id: str,
+        events: Iterable[NewEvent],
+        *,
+        expected_version: int | None = None,
+        now: datetime | None = None,
+    ) -> list[PendingEvent]:
+        """Check events and fix them as they are, for ``append_prepared``.
+
+        Args:
+            aggregate_type: kind of thing they happened to.
+            aggregate_id: which one.
+            events: what happened, in order.
+            expected_version: the version the aggregate must be at before the first of them.
+            now: when they happened unless they say so themselves; default: now.
+
+        Raises:
+            ValidationError: one of them cannot be stored, or not be read back as it is.
+        """
+        return [
             prepare(
                 event,
                 (aggregate_type, aggregate_id),
                 # The rest follow the first: nobody can come between.
                 expected_version=None if number else expected_version,
-                now=work.now,
+                now=now or self._clock(),
                 clock=self._clock,
                 max_bytes=self._max_payload_bytes,
             )
             for number, event in enumerate(events)
         ]
-        enqueue(
-            work, prepared, announce=self._wakeup.announce if self._wakeup is not None else None
-        )
-        return prepared
+
+    def append_prepared(self, work: UnitOfWork, events: Sequence[PendingEvent]) -> None:
+        """Append prepared events, of any aggregates, when the unit of work commits.
+
+        A unit that failed may be tried again with the same events.
+        """
+        announce = self._wakeup.announce if self._wakeup is not None else None
+        enqueue(work, events, announce=announce)
+
+    def appender(self, **options: Any) -> AuditAppender:
+        """Return an appender for events at a high rate, with the options of ``AuditAppender``.
+
+        Close it, or use it as a context manager: what waits is written then.
+        """
+        return AuditAppender(self._database, self, **options)
 
     def flush(self, work: UnitOfWork) -> None:
         """Write the unit's pending events now instead of at its commit.
