@@ -16,6 +16,11 @@ from rootstream_db.clock import Clock
 from rootstream_db.repositories.billing import BillingAccountRepository, UsageLogRepository
 from rootstream_db.repositories.counter_flushes import CounterFlushRepository
 from rootstream_db.repositories.events import EventRepository
+from rootstream_db.repositories.projections import (
+    ActivityRepository,
+    CheckpointRepository,
+    StreamStatsRepository,
+)
 from rootstream_db.repositories.recordings import RecordingRepository
 from rootstream_db.repositories.sessions import SessionRepository
 from rootstream_db.repositories.stream_sessions import StreamSessionRepository
@@ -245,3 +250,18 @@ class UnitOfWork:
     def webhook_attempts(self) -> WebhookAttemptRepository:
         """What attempts to deliver met."""
         return WebhookAttemptRepository(self.session)
+
+    @cached_property
+    def checkpoints(self) -> CheckpointRepository:
+        """How far projections are."""
+        return CheckpointRepository(self.session)
+
+    @cached_property
+    def stream_stats(self) -> StreamStatsRepository:
+        """Statistics of streams by day, a read model."""
+        return StreamStatsRepository(self.session)
+
+    @cached_property
+    def activity(self) -> ActivityRepository:
+        """What users did, a read model."""
+        return ActivityRepository(self.session)

@@ -9,8 +9,12 @@ from rootstream_db.models.events import (
     EventLog,
     EventLogHead,
     EventStream,
-    ProjectionCheckpoint,
     Snapshot,
+)
+from rootstream_db.models.projections import (
+    ActivityEntry,
+    ProjectionCheckpoint,
+    StreamStatsDay,
 )
 from rootstream_db.models.recordings import Recording, RecordingStatus
 from rootstream_db.models.sessions import UserSession
@@ -38,6 +42,7 @@ from rootstream_db.models.webhooks import (
 )
 
 __all__ = [
+    "ActivityEntry",
     "Base",
     "BillingAccount",
     "BillingStatus",
@@ -58,6 +63,7 @@ __all__ = [
     "StreamKey",
     "StreamLive",
     "StreamSession",
+    "StreamStatsDay",
     "StreamTotals",
     "TokenPurpose",
     "UsageKind",

@@ -116,18 +116,3 @@ class Snapshot(Base):
     state_schema: Mapped[int] = mapped_column(SmallInteger, default=1, server_default=text("1"))
     checksum: Mapped[bytes]
     created_at: Mapped[created_time] = mapped_column(init=False)
-
-
-class ProjectionCheckpoint(Base):
-    """How far a projection has read a log; ``epoch`` tells when history was cut by a restore."""
-
-    __tablename__ = "projection_checkpoints"
-    __table_args__ = (PrimaryKeyConstraint("name", "log_id"),)
-
-    name: Mapped[str] = mapped_column(String(100))
-    log_id: Mapped[int] = mapped_column(SmallInteger)
-    epoch: Mapped[uuid.UUID]
-    last_position: Mapped[int] = mapped_column(default=0, server_default=text("0"))
-    owner: Mapped[str | None] = mapped_column(String(200), default=None)
-    lease_until: Mapped[datetime | None] = mapped_column(default=None)
-    updated_at: Mapped[created_time] = mapped_column(init=False)

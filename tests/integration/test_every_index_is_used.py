@@ -46,7 +46,6 @@ LATER = EPOCH + timedelta(days=1)
 
 ONLY_IDENTITY = {
     "pk_event_commit": "read when the chain is verified, which comes with the event store",
-    "pk_projection_checkpoints": "read by projections, which come with the event store",
 }
 """Primary keys whose readers are not written yet: a table needs one all the same."""
 
@@ -137,6 +136,16 @@ QUERIES: dict[str, Callable[[World], Any]] = {
     "ix_event_log_user_id_position": lambda w: list(w.events.audit_trail(w.user.id)),
     "pk_snapshots": lambda w: SnapshotRepository(w.work.session).get_latest(
         "User", "1", state_schema=1
+    ),
+    # Projections
+    "pk_projection_checkpoints": lambda w: w.work.checkpoints.lock_free(
+        "none", owner="nobody", now=EPOCH
+    ),
+    "pk_stream_stats_day": lambda w: w.work.stream_stats.list_days(
+        w.stream.id, since=EPOCH.date(), until=LATER.date()
+    ),
+    "pk_activity_feed": lambda w: w.work.activity.list_for_user(
+        w.user.id, before_position=None, limit=9
     ),
 }
 """Index by index, a call of the package that needs it."""

@@ -1,0 +1,9 @@
+DROP TABLE activity_feed;
+DROP TABLE stream_stats_day;
+ALTER TABLE projection_checkpoints
+    DROP CONSTRAINT ck_projection_checkpoints_owner_has_lease,
+    DROP COLUMN retry_at,
+    DROP COLUMN last_error,
+    DROP COLUMN failed_position,
+    DROP COLUMN attempts,
+    DROP COLUMN rebuild_to;
