@@ -79,6 +79,9 @@ class AuditAppender:
         on_loss: called with each lost event and the reason, in the thread that writes.
     """
 
+    _flush_to: int
+    _appended: int
+
     def __init__(
         self,
         database: Database,
@@ -187,10 +190,7 @@ class AuditAppender:
         self._changed = threading.Condition()
         self._waiting: deque[PendingEvent] = deque()
         self._thread: threading.Thread | None = None
-        self._appended: int = 0
-        self._written: int = 0
-        self._lost: int = 0
-        self._flush_to: int = 0
+        self._appended = self._written = self._lost = self._flush_to = 0
 
     def __enter__(self) -> Self:
         return self
