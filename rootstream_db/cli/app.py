@@ -6,7 +6,18 @@ from typing import Annotated
 
 import typer
 
-from rootstream_db.cli import config, db, demo, doctor, events, ingest, stream, user, webhook
+from rootstream_db.cli import (
+    config,
+    db,
+    demo,
+    doctor,
+    events,
+    ingest,
+    projections,
+    stream,
+    user,
+    webhook,
+)
 
 app = typer.Typer(
     name="rootstream-db",
@@ -25,6 +36,7 @@ for name, group in (
     ("webhook", webhook.app),
 ):
     app.add_typer(group, name=name)
+projections.register(events.app)
 demo.register(app)
 doctor.register(app)
 

@@ -206,6 +206,15 @@ class EventRepository:
             conditions.append(_LOG.version <= to_version)
         return self._list(*conditions, order=_LOG.version, limit=limit)
 
+    def version_at(self, aggregate_type: str, aggregate_id: str, moment: datetime) -> int:
+        """Return the version an aggregate had at a moment, by the database's clock; 0: none yet."""
+        found = select(func.max(_LOG.version)).where(
+            _LOG.aggregate_type == aggregate_type,
+            _LOG.aggregate_id == aggregate_id,
+            _LOG.recorded_at <= moment,
+        )
+        return self.session.scalar(found) or 0
+
     def list_all(
         self,
         *,
@@ -297,16 +306,24 @@ class SnapshotRepository:
         return saved
 
     def get_latest(
-        self, aggregate_type: str, aggregate_id: str, *, state_schema: int
+        self,
+        aggregate_type: str,
+        aggregate_id: str,
+        *,
+        state_schema: int,
+        to_version: int | None = None,
     ) -> StoredSnapshot | None:
-        """Return the latest snapshot of that form, intact or not."""
+        """Return the latest snapshot of that form up to a version, intact or not."""
+        conditions = [
+            Snapshot.aggregate_type == aggregate_type,
+            Snapshot.aggregate_id == aggregate_id,
+            Snapshot.state_schema == state_schema,
+        ]
+        if to_version is not None:
+            conditions.append(Snapshot.version <= to_version)
         row = self.session.execute(
             select(*_SNAPSHOT, Snapshot.checksum == _checksum(Snapshot.__table__.c))
-            .where(
-                Snapshot.aggregate_type == aggregate_type,
-                Snapshot.aggregate_id == aggregate_id,
-                Snapshot.state_schema == state_schema,
-            )
+            .where(*conditions)
             .order_by(Snapshot.version.desc())
             .limit(1)
         ).first()

@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from typing import Any, Final, Generic, NamedTuple, TypeVar, cast
 
 from rootstream_db.errors import SnapshotCorruptError, ValidationError
 from rootstream_db.repositories.events import RecordedEvent, SnapshotRepository, StoredSnapshot
-from rootstream_db.services.event_store.payload import encode
+from rootstream_db.services.event_store.payload import check_time, encode
 from rootstream_db.services.event_store.reading import EventReader
 from rootstream_db.services.event_store.writing import write_pending
 from rootstream_db.unit_of_work import UnitOfWork
@@ -39,12 +40,15 @@ class EventReplayer(EventReader):
         apply: Callable[[State, RecordedEvent], State],
         initial: State,
         *,
+        to_version: int | None = None,
+        to_time: datetime | None = None,
         state_schema: int = 1,
         work: UnitOfWork | None = None,
     ) -> Replayed[State]:
         """Return the state that the events of an aggregate add up to, and its version.
 
-        If the state is a JSON object, replay starts from the latest snapshot; a corrupt one is
+        With ``to_version`` or ``to_time`` it is the state the aggregate had then. If the state is a
+        JSON object, replay starts from the latest snapshot that is not later; a corrupt one is
         logged and left aside.
 
         Args:
@@ -52,15 +56,22 @@ class EventReplayer(EventReader):
             aggregate_id: which one.
             apply: returns the state after an event.
             initial: the state before the first event.
+            to_version: the last version wanted; default: the latest.
+            to_time: leave out what was recorded after this moment, by the database's clock.
             state_schema: the form of the state; snapshots of another form are left aside.
             work: read inside this unit.
+
+        Raises:
+            ValidationError: the version is negative, or the time has no time zone.
         """
+        aggregate = (aggregate_type, aggregate_id)
+        last = self._last_wanted(aggregate, to_version=to_version, to_time=to_time, work=work)
         state, version = initial, 0
         if isinstance(initial, dict):
-            snapshot = self._usable_snapshot(aggregate_type, aggregate_id, state_schema, work=work)
+            snapshot = self._usable_snapshot(aggregate, state_schema, to_version=last, work=work)
             if snapshot is not None:
                 state, version = cast(State, snapshot.state), snapshot.version
-        for event in self.read(aggregate_type, aggregate_id, after_version=version, work=work):
+        for event in self.read(*aggregate, after_version=version, to_version=last, work=work):
             state, version = apply(state, event), event.version
         return Replayed(state, version)
 
@@ -116,21 +127,52 @@ class EventReplayer(EventReader):
         Raises:
             SnapshotCorruptError: it is not what was saved.
         """
+        aggregate = (aggregate_type, aggregate_id)
+        return self._intact_snapshot(aggregate, state_schema, to_version=None, work=work)
+
+    def _last_wanted(
+        self,
+        aggregate: tuple[str, str],
+        *,
+        to_version: int | None,
+        to_time: datetime | None,
+        work: UnitOfWork | None,
+    ) -> int | None:
+        if to_version is not None and to_version < 0:
+            raise ValidationError("to_version is at least 0", field="to_version")
+        if to_time is None:
+            return to_version
+        check_time(to_time, "to_time")
+        with self._reading(work) as unit:
+            then = unit.events.version_at(*aggregate, to_time)
+        return then if to_version is None else min(then, to_version)
+
+    def _intact_snapshot(
+        self,
+        aggregate: tuple[str, str],
+        state_schema: int,
+        *,
+        to_version: int | None,
+        work: UnitOfWork | None,
+    ) -> StoredSnapshot | None:
         with self._reading(work) as unit:
             snapshot = SnapshotRepository(unit.session).get_latest(
-                aggregate_type, aggregate_id, state_schema=state_schema
+                *aggregate, state_schema=state_schema, to_version=to_version
             )
         if snapshot is not None and not snapshot.intact:
-            raise SnapshotCorruptError(f"{aggregate_type}/{aggregate_id}", version=snapshot.version)
+            raise SnapshotCorruptError("/".join(aggregate), version=snapshot.version)
         return snapshot
 
     def _usable_snapshot(
-        self, aggregate_type: str, aggregate_id: str, state_schema: int, *, work: UnitOfWork | None
+        self,
+        aggregate: tuple[str, str],
+        state_schema: int,
+        *,
+        to_version: int | None,
+        work: UnitOfWork | None,
     ) -> StoredSnapshot | None:
         try:
-            return self.get_latest_snapshot(
-                aggregate_type, aggregate_id, state_schema=state_schema, work=work
-            )
+            return self._intact_snapshot(aggregate, state_schema, to_version=to_version, work=work)
         except SnapshotCorruptError as error:
             _logger.warning("%s; replaying from the first event instead", error)
             return None
