@@ -69,6 +69,16 @@ def list_endpoints(invocation: Invocation) -> None:
 
 
 @command(app)
+def status(invocation: Invocation) -> None:
+    """Tell how far relay and deliverers are behind; a worker that runs keeps both near 0."""
+    with invocation.rootstream() as rootstream:
+        found = rootstream.webhooks.status()
+    invocation.output.result(
+        {"events_behind": found.events_behind, "seconds_overdue": found.seconds_overdue}
+    )
+
+
+@command(app)
 def deliveries(
     invocation: Invocation,
     endpoint_id: EndpointId,

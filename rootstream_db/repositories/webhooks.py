@@ -49,6 +49,12 @@ class WebhookRelayRepository:
         position: int = self.session.execute(end).one().last_position
         return position
 
+    def get_position(self) -> int | None:
+        """Return the last position relayed; None if nothing was ever to be relayed."""
+        return self.session.scalar(
+            select(WebhookRelay.last_position).where(WebhookRelay.log_id == DEFAULT_LOG)
+        )
+
     def take(self) -> int | None:
         """Return the last position relayed, locked; None if another relay is at work, or none."""
         query = select(WebhookRelay.last_position).where(WebhookRelay.log_id == DEFAULT_LOG)
@@ -74,9 +80,10 @@ class WebhookEndpointRepository(Repository[WebhookEndpoint]):
         query = select(WebhookEndpoint).where(WebhookEndpoint.owner_id == owner_id)
         return self.session.scalars(query.order_by(WebhookEndpoint.id)).all()
 
-    def list_enabled(self) -> Sequence[WebhookEndpoint]:
-        """Return the endpoints that are told of events."""
-        return self.session.scalars(select(WebhookEndpoint).where(WebhookEndpoint.enabled)).all()
+    def keep_enabled(self) -> Sequence[WebhookEndpoint]:
+        """Return the endpoints that are told of events; none goes until the transaction ends."""
+        query = select(WebhookEndpoint).where(WebhookEndpoint.enabled).order_by(WebhookEndpoint.id)
+        return self.session.scalars(query.with_for_update(read=True, key_share=True)).all()
 
     def lock(self, endpoint_id: int) -> WebhookEndpoint | None:
         """Return the endpoint, locked until the transaction ends, or None if it is gone."""
@@ -180,6 +187,19 @@ class WebhookDeliveryRepository(Repository[WebhookDelivery]):
             .execution_options(synchronize_session="fetch")
         )
         return len(self.session.scalars(query).all())
+
+    def get_oldest_due(self, now: datetime) -> datetime | None:
+        """Return since when a message waits for a deliverer, of endpoints that are enabled."""
+        query = (
+            select(func.min(WebhookDelivery.next_attempt_at))
+            .join(WebhookEndpoint, WebhookEndpoint.id == WebhookDelivery.endpoint_id)
+            .where(
+                WebhookEndpoint.enabled,
+                WebhookDelivery.state == DeliveryState.PENDING,
+                WebhookDelivery.next_attempt_at <= now,
+            )
+        )
+        return self.session.scalar(query)
 
     def count_by_state(self, endpoint_id: int) -> dict[DeliveryState, int]:
         """Return how many messages of an endpoint are in each state."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from rootstream_db.services.webhooks.manager import WebhookManager
+from rootstream_db.services.webhooks.manager import WebhookManager, WebhookStatus
 from rootstream_db.services.webhooks.signing import PlainSeal, SecretSeal
 from rootstream_db.services.webhooks.worker import WebhookWorker
 
-__all__ = ["PlainSeal", "SecretSeal", "WebhookManager", "WebhookWorker"]
+__all__ = ["PlainSeal", "SecretSeal", "WebhookManager", "WebhookStatus", "WebhookWorker"]

@@ -10,6 +10,7 @@ from typing import Final
 
 from rootstream_db.clock import Clock
 from rootstream_db.database import Database
+from rootstream_db.errors import RootStreamError
 from rootstream_db.models.webhooks import (
     MAX_REASON,
     DeliveryState,
@@ -120,7 +121,11 @@ class WebhookDeliverer:
 
     def _send(self, endpoint: WebhookEndpoint, event: RecordedEvent, sent_at: datetime) -> Answer:
         body = body_of(event)
-        key = self._seal.open(endpoint.secret)
+        try:
+            key = self._seal.open(endpoint.secret)
+        except RootStreamError as error:
+            # Counted like any other failure: it ends, and operators see it in the log.
+            return Answer(error=f"the signing secret cannot be opened: {error.code}")
         headers = headers_for(key, message_id(event.event_id), sent_at, body)
         return self._transport.post(target_of(endpoint.url), headers, body)
 

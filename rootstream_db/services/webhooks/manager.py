@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import dataclass
 from typing import Final
 
 from rootstream_db.clock import Clock, utc_now
@@ -28,6 +29,19 @@ MAX_TYPES: Final = 100
 _MAX_NAME: Final = 100
 _MAX_DESCRIPTION: Final = 200
 _FORGET_BATCH: Final = 1000
+
+
+@dataclass(frozen=True, kw_only=True)
+class WebhookStatus:
+    """How far webhooks are behind.
+
+    Attributes:
+        events_behind: events of the log that were not relayed yet.
+        seconds_overdue: how long a message has waited for a deliverer since it was due.
+    """
+
+    events_behind: int
+    seconds_overdue: float
 
 
 class WebhookManager:
@@ -146,6 +160,18 @@ class WebhookManager:
     def redeliver_dead(self, work: UnitOfWork, endpoint: WebhookEndpoint) -> int:
         """Send all messages anew that an endpoint never took; return how many."""
         return work.webhook_deliveries.revive_dead(endpoint.id, work.now)
+
+    def status(self) -> WebhookStatus:
+        """Return how far relay and deliverers are behind."""
+        with self._database.read() as work:
+            relayed = work.webhook_relay.get_position()
+            # Asked last: the relay cannot be ahead of an end that is read after it.
+            end = work.events.get_head().last_position
+            waits_since = work.webhook_deliveries.get_oldest_due(work.now)
+            return WebhookStatus(
+                events_behind=0 if relayed is None else end - relayed,
+                seconds_overdue=(work.now - waits_since).total_seconds() if waits_since else 0.0,
+            )
 
     def relay(self) -> int:
         """Make deliveries of what was committed until now; return how many."""

@@ -49,7 +49,7 @@ class WebhookRelay:
         events = list(islice(found, BATCH))
         if not events:
             return 0, 0
-        deliveries = _deliveries(events, work.webhook_endpoints.list_enabled(), work)
+        deliveries = _deliveries(events, work.webhook_endpoints.keep_enabled(), work)
         work.webhook_deliveries.add_all(deliveries)
         work.webhook_relay.move(events[-1].position)
         return len(events), len(deliveries)

@@ -31,7 +31,11 @@ class SecretSeal(Protocol):
         """Return what to store."""
 
     def open(self, sealed: bytes) -> bytes:
-        """Return the secret of what was stored."""
+        """Return the secret of what was stored.
+
+        Raises:
+            RootStreamError: it cannot be opened; the attempt counts as failed.
+        """
 
 
 class PlainSeal:

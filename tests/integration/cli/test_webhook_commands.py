@@ -52,7 +52,9 @@ def test_a_message_is_delivered_given_up_and_sent_anew(receiver):
     made = as_json("webhook", "add", receiver.url("/500"), "--event-type", "UserRegistered")
     endpoint = str(made["id"])
     as_json("user", "register", "alice", "alice@example.com")
+    assert 2 == as_json("webhook", "status")["events_behind"]
     assert {"relayed": 1, "attempts": 1} == as_json("webhook", "run", "--once")
+    assert {"events_behind": 0, "seconds_overdue": 0} == as_json("webhook", "status")
     [row] = as_json("webhook", "deliveries", endpoint, "--state", "dead")["deliveries"]
     assert ("UserRegistered", 500) == (row["type"], row["last_status"])
     [listed] = as_json("webhook", "list")["endpoints"]

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 
-from rootstream_db.errors import ValidationError
-from rootstream_db.services.webhooks import WebhookManager
+from rootstream_db.errors import ConfigurationError, ValidationError
+from rootstream_db.services.webhooks import PlainSeal, WebhookManager, WebhookStatus
 from rootstream_db.services.webhooks.signing import key_of
 from rootstream_db.settings import WebhookSettings
 from tests.factories import make_user
@@ -96,3 +98,60 @@ def test_enabling_what_is_enabled_skips_nothing(committed_database, webhooks, ad
     with committed_database.transaction() as work:
         webhooks.enable(work, work.webhook_endpoints.get_one(endpoint.id))
     assert 2 == webhooks.relay()
+
+
+def test_a_secret_that_cannot_be_opened_is_a_failure_like_others(
+    committed_database, events, happen, clock
+):
+    class Locked(PlainSeal):
+        def open(self, sealed: bytes) -> bytes:
+            raise ConfigurationError(f"no key for {sealed!r}")
+
+    webhooks = WebhookManager(
+        committed_database, events, settings=WebhookSettings(), clock=clock, seal=Locked()
+    )
+    with committed_database.transaction() as work:
+        endpoint, _ = webhooks.add(work, URL, event_types=["Happened"])
+    happen()
+    webhooks.relay()
+    webhooks.deliver()
+    with committed_database.read() as work:
+        [delivery] = work.webhook_deliveries.list_of_endpoint(endpoint.id)
+        [attempt] = work.webhook_attempts.list_of_delivery(delivery.id)
+    assert "the signing secret cannot be opened: configuration" == attempt.error
+
+
+def test_it_is_seen_how_far_relay_and_deliverers_are_behind(webhooks, add, happen, receiver, clock):
+    assert WebhookStatus(events_behind=0, seconds_overdue=0) == webhooks.status()
+    add(receiver.url(), event_types=["Happened"])
+    happen(2)
+    assert WebhookStatus(events_behind=3, seconds_overdue=0) == webhooks.status()
+    webhooks.relay()
+    clock.advance(90)
+    assert WebhookStatus(events_behind=0, seconds_overdue=90) == webhooks.status()
+    webhooks.deliver()
+    assert WebhookStatus(events_behind=0, seconds_overdue=0) == webhooks.status()
+
+
+def test_an_account_may_go_while_its_events_are_relayed(
+    webhooks, committed_database, happen, clock
+):
+    """The relay holds on to the endpoints it makes deliveries for."""
+    with committed_database.transaction() as work:
+        owner = make_user(work)
+        webhooks.add(work, URL, owner=owner)
+    with ThreadPoolExecutor(1) as thread, committed_database.transaction() as work:
+        assert 1 == len(work.webhook_endpoints.keep_enabled())
+
+        def go() -> None:
+            with committed_database.transaction() as other:
+                other.users.delete(other.users.get_one(owner.id))
+
+        going = thread.submit(go)
+        with pytest.raises(TimeoutError):
+            going.result(0.3)
+        assert 1 == len(work.webhook_endpoints.keep_enabled())
+        work.webhook_relay.move(1)
+    going.result(20)
+    happen()
+    assert 0 == webhooks.relay()
