@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from rootstream_db.services.event_store import RecordedEvent
     from rootstream_db.services.projections import ProjectionRun, ProjectionStatus
 
+_Seen = tuple[dict[str, Any], str | None]
+"""What the events of an aggregate said, key by key, and the type of the last one."""
+
 _WRONG = ("failed", "diverged")
 
 Name = Annotated[str, typer.Argument(help="Name, as `events projections` shows it.")]
@@ -117,18 +120,14 @@ def replay(
         invocation.output.progress("replaying", at_version) as advance,
     ):
 
-        def apply(state: dict[str, Any], event: RecordedEvent) -> dict[str, Any]:
+        def apply(state: _Seen, event: RecordedEvent) -> _Seen:
             advance()
-            return {**state, **event.data}
+            return {**state[0], **event.data}, event.event_type
 
         # A tuple is no JSON object: no snapshot with other rules is taken for a beginning.
+        nothing: _Seen = ({}, None)
         replayed = rootstream.events.replay(
-            aggregate_type,
-            aggregate_id,
-            lambda state, event: (apply(state[0], event), event.event_type),
-            ({}, None),
-            to_version=at_version,
-            to_time=moment,
+            aggregate_type, aggregate_id, apply, nothing, to_version=at_version, to_time=moment
         )
     state, last_event = replayed.state
     invocation.output.result(

@@ -40,8 +40,11 @@ ended = st.builds(
     st.timedeltas(timedelta(0), timedelta(days=2)),
     st.tuples(*[st.integers(0, 2**40)] * len(FIGURES)),
 )
-did = st.builds(lambda user: (("Thing", "1", "Done", user), {}), USERS)
-deleted = st.builds(lambda user: (("User", str(user), "UserDeleted", user), {}), USERS)
+Said = tuple[tuple[str, str, str, int | None], dict[str, object]]
+did: st.SearchStrategy[Said] = st.builds(lambda user: (("Thing", "1", "Done", user), {}), USERS)
+deleted: st.SearchStrategy[Said] = st.builds(
+    lambda user: (("User", str(user), "UserDeleted", user), {}), USERS
+)
 steps = st.lists(
     st.lists(ended | did | deleted, min_size=1, max_size=8) | st.just("run"), max_size=8
 )

@@ -82,11 +82,11 @@ def test_a_rebuild_takes_the_projection_from_the_process_that_runs_it(process, t
 def test_a_rebuild_that_another_takes_over_stops(process, tally, say, seen):
     first, second = process(tally), process(tally)
     say(12)
-    runs = []
+    runs: list[int] = []
 
     def take_over(position, target):
         if not runs:
-            runs.append(None)
+            runs.append(position)
             second._runner.restart(tally)
 
     assert Outcome.BUSY == first.rebuild("tally", progress=take_over).outcome
