@@ -35,7 +35,7 @@ class Wakeup:
 
     def __init__(self, bus: EventBus) -> None:
         self._bus = bus
-        self._last = 0.0
+        self._last = -INTERVAL
 
     def announce(self) -> None:
         """Tell everybody who listens, unless this process did so a moment ago."""

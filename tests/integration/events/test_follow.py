@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Iterator
 
+import psycopg
 import pytest
 from psycopg.conninfo import conninfo_to_dict
 from pydantic import SecretStr
@@ -140,7 +141,8 @@ def test_a_follower_is_woken_long_before_its_next_look(committed_database, redis
         follower.end()
 
 
-def test_a_rolled_back_unit_announces_nothing(committed_database, bus):
+def test_a_rolled_back_unit_announces_nothing(committed_database, bus, monkeypatch):
+    monkeypatch.setattr("rootstream_db.services.event_store.wakeup.INTERVAL", DEADLINE)
     events = EventStore(committed_database, wakeup=Wakeup(bus))
     with pytest.raises(ZeroDivisionError), committed_database.transaction() as work:
         events.append(work, "Stream", "7", "Never", {})
@@ -192,6 +194,18 @@ def test_an_outage_longer_than_idle_is_an_error(proxied):
     proxy.cut_before = lambda data: b"event_log" in data
     with pytest.raises(DatabaseUnavailableError):
         list(EventStore(database).follow(idle=0))
+
+
+def test_an_idle_writer_in_another_database_holds_no_follower_up(
+    committed_database, empty_database_url
+):
+    """A watermark of transaction ids would: they are counted for all databases of a server."""
+    events = EventStore(committed_database)
+    with psycopg.connect(empty_database_url) as other:
+        other.execute("CREATE TABLE written (n int)")
+        append(committed_database, events, "A", "B")
+        assert [1, 2] == positions(events.follow(idle=0))
+        other.rollback()
 
 
 def test_a_cursor_of_an_earlier_epoch_is_refused(committed_database):
