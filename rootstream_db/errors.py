@@ -347,6 +347,23 @@ class SnapshotCorruptError(SyncError):
         self.version = version
 
 
+class UnknownEventVersionError(SyncError):
+    """An event has a form this program does not understand: a newer release wrote it."""
+
+    code = "sync.unknown_event_version"
+
+    def __init__(self, event_type: str, *, version: int, position: int, reason: str) -> None:
+        super().__init__(
+            f"event {position} is a {event_type} of version {version}: {reason}",
+            event_type=event_type,
+            version=version,
+            position=position,
+        )
+        self.event_type = event_type
+        self.version = version
+        self.position = position
+
+
 class LeaseLostError(SyncError):
     """Another process took over the projection; what this one did with it was undone."""
 

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from rootstream_db.repositories.events import Cursor, LogHead, RecordedEvent, StoredSnapshot
+from rootstream_db.services.event_store.aggregates import Aggregate, SnapshotPolicy
 from rootstream_db.services.event_store.anchors import Anchor, append_anchor, read_anchors
 from rootstream_db.services.event_store.appender import AppenderStats, AuditAppender
 from rootstream_db.services.event_store.pending import EXISTS, NEW, NewEvent, PendingEvent
 from rootstream_db.services.event_store.replay import Replayed
 from rootstream_db.services.event_store.store import EventStore
+from rootstream_db.services.event_store.upcasting import Upcasters
 from rootstream_db.services.event_store.verification import Finding, Problem, Verification
 from rootstream_db.services.event_store.wakeup import Wakeup
 
 __all__ = [
     "EXISTS",
     "NEW",
+    "Aggregate",
     "Anchor",
     "AppenderStats",
     "AuditAppender",
@@ -26,7 +29,9 @@ __all__ = [
     "Problem",
     "RecordedEvent",
     "Replayed",
+    "SnapshotPolicy",
     "StoredSnapshot",
+    "Upcasters",
     "Verification",
     "Wakeup",
     "append_anchor",

@@ -14,6 +14,7 @@ from rootstream_db.errors import ValidationError
 from rootstream_db.repositories.events import Cursor, EventRepository, LogHead, RecordedEvent
 from rootstream_db.services.event_store.following import Patience, Tail, follow, require_same_log
 from rootstream_db.services.event_store.payload import check_time
+from rootstream_db.services.event_store.upcasting import Upcasters
 from rootstream_db.services.event_store.wakeup import Wakeup
 from rootstream_db.unit_of_work import UnitOfWork
 
@@ -32,11 +33,15 @@ class EventReader:
     Args:
         database: where reads without a unit of work go.
         wakeup: tells ``follow`` about new events; without it, it polls.
+
+    Attributes:
+        upcasters: bring events of older forms up to date as they are read.
     """
 
     def __init__(self, database: Database, *, wakeup: Wakeup | None = None) -> None:
         self._database = database
         self._wakeup = wakeup
+        self.upcasters = Upcasters()
 
     def read(
         self,
@@ -126,11 +131,12 @@ class EventReader:
         """
         if batch < 1:
             raise ValidationError("batch is at least 1", field="batch")
-        return follow(
+        found = follow(
             Tail(self._database, after_position, types=types, batch=batch),
             Patience(stop or threading.Event(), idle=idle),
             self._wakeup,
         )
+        return (self.upcasters.apply(event) for event in found)
 
     def head(self, *, work: UnitOfWork | None = None) -> LogHead:
         """Return where the log ends."""
@@ -204,7 +210,7 @@ class EventReader:
         while True:
             with self._reading(work) as unit:
                 found = page(unit.events, after)
-            yield from found
+            yield from map(self.upcasters.apply, found) if self.upcasters else found
             if len(found) < batch:
                 return
             after = key(found[-1])

@@ -9,18 +9,18 @@ from typing import Any
 
 from rootstream_db.clock import Clock, utc_now
 from rootstream_db.database import Database
+from rootstream_db.services.event_store.aggregates import AggregateLoader
 from rootstream_db.services.event_store.anchors import Anchor
 from rootstream_db.services.event_store.appender import AuditAppender
 from rootstream_db.services.event_store.payload import MAX_PAYLOAD_BYTES
 from rootstream_db.services.event_store.pending import NewEvent, PendingEvent, prepare
-from rootstream_db.services.event_store.replay import EventReplayer
 from rootstream_db.services.event_store.verification import LogVerifier, Verification
 from rootstream_db.services.event_store.wakeup import Wakeup
 from rootstream_db.services.event_store.writing import enqueue, write_pending
 from rootstream_db.unit_of_work import UnitOfWork
 
 
-class EventStore(EventReplayer):
+class EventStore(AggregateLoader):
     """Appends events in the caller's unit of work and reads them in order.
 
     Appended events wait in the unit and are written last before its commit, all in one call, so
@@ -159,6 +159,7 @@ class EventStore(EventReplayer):
         """
         announce = self._wakeup.announce if self._wakeup is not None else None
         enqueue(work, events, announce=announce)
+        self.plan_snapshots(work, events)
 
     def appender(self, **options: Any) -> AuditAppender:
         """Return an appender for events at a high rate, with the options of ``AuditAppender``.

@@ -18,7 +18,11 @@ from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
-from rootstream_db.errors import DatabaseUnavailableError, LeaseLostError
+from rootstream_db.errors import (
+    DatabaseUnavailableError,
+    LeaseLostError,
+    UnknownEventVersionError,
+)
 from rootstream_db.models import ProjectionCheckpoint
 from rootstream_db.repositories.events import LogHead, RecordedEvent
 from rootstream_db.services.projections.projection import Projection
@@ -58,7 +62,19 @@ _logger: Final = logging.getLogger("rootstream_db.projections")
 class _Attempt:
     """What a batch got hold of, for those who ask why it failed."""
 
+    limit: int
     events: Sequence[RecordedEvent] = field(default_factory=list)
+
+    @property
+    def size(self) -> int:
+        """How many events it was, or was to be."""
+        return len(self.events) or self.limit
+
+    def stopped_at(self, error: Exception) -> int | None:
+        """Return the position of the first event it may be about; None: it is about none."""
+        if self.events:
+            return self.events[0].position
+        return error.position if isinstance(error, UnknownEventVersionError) else None
 
 
 class ProjectionRunner:
@@ -96,7 +112,7 @@ class ProjectionRunner:
         """
         limit = self._batch_size
         while True:
-            attempt = _Attempt()
+            attempt = _Attempt(limit)
             batch = partial(
                 self._apply_next, projection=projection, limit=limit, patient=patient, got=attempt
             )
@@ -106,11 +122,12 @@ class ProjectionRunner:
             except DatabaseUnavailableError:
                 raise
             except Exception as error:
-                if not attempt.events:
+                position = attempt.stopped_at(error)
+                if position is None:
                     raise
-                if len(attempt.events) == 1:
-                    return self._record_failure(projection, attempt.events[0], error)
-                limit = len(attempt.events) // 2
+                if attempt.size == 1:
+                    return self._record_failure(projection, position, error)
+                limit = attempt.size // 2
 
     def restart(self, projection: Projection, *, anew: bool = False) -> int:
         """Take the lease, empty the read model and go back to the beginning.
@@ -165,7 +182,7 @@ class ProjectionRunner:
         if refused is not None:
             return refused
         # An event that failed is the next one: it is tried alone.
-        limit = 1 if checkpoint.attempts else limit
+        limit = got.limit = 1 if checkpoint.attempts else limit
         last = min(head.last_position, checkpoint.last_position + WINDOW * self._batch_size)
         got.events = self._next_events(work, projection, checkpoint, last=last, limit=limit)
         if got.events:
@@ -212,7 +229,7 @@ class ProjectionRunner:
         _save(work, checkpoint, changes)
 
     def _record_failure(
-        self, projection: Projection, event: RecordedEvent, error: Exception
+        self, projection: Projection, position: int, error: Exception
     ) -> ProjectionRun:
         def record(work: UnitOfWork) -> int | None:
             checkpoint = work.checkpoints.lock_free(projection.name, owner=self.owner, now=work.now)
@@ -221,7 +238,7 @@ class ProjectionRunner:
             attempts = checkpoint.attempts + 1
             failure = {
                 "attempts": attempts,
-                "failed_position": event.position,
+                "failed_position": position,
                 "last_error": described(error),
                 "retry_at": work.now + retry_delay(attempts),
                 "owner": self.owner,
@@ -232,13 +249,13 @@ class ProjectionRunner:
 
         attempts = self._database.run(record)
         level = logging.ERROR if attempts == 1 else logging.WARNING
-        message = "projection %s stops at event %d (%s), attempt %s: %s"
-        facts = (projection.name, event.position, event.event_type, attempts, described(error))
+        message = "projection %s stops at event %d, attempt %s: %s"
+        facts = (projection.name, position, attempts, described(error))
         _logger.log(level, message, *facts, exc_info=error if attempts == 1 else None)
         return ProjectionRun(
             name=projection.name,
             outcome=Outcome.FAILED,
-            position=event.position - 1,
+            position=position - 1,
             error=error,
         )
 

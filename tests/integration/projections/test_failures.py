@@ -189,3 +189,24 @@ def test_an_epoch_of_another_log_is_refused(projections, committed_database, say
         work.checkpoints.save(work.checkpoints.lock_one("tally"), {"epoch": uuid.uuid4()})
     say(1)
     assert Outcome.DIVERGED == only(projections.run_once()).outcome
+
+
+def test_an_event_of_a_newer_release_stops_those_who_want_it_alone(
+    process, tally, committed_database, events, say, seen
+):
+    events.upcasters.declare("Counted", version=1)
+    projections = process(tally)
+    say(7)
+    with committed_database.transaction() as work:
+        events.append(work, "Thing", "1", "Counted", {}, schema_version=2)
+    say(1)
+    run = only(projections.run_once())
+    assert (Outcome.FAILED, 7) == (run.outcome, run.position)
+    assert once(range(1, 8)) == seen()
+    status = state_of(projections, "tally")
+    assert (8, 1) == (status.failed_position, status.attempts)
+    assert "event 8 is a Counted of version 2" in status.last_error
+    events.upcasters.declare("Counted", version=2)
+    events.upcasters.upcasts("Counted", from_version=1)(lambda data: data)
+    assert Outcome.CURRENT == only(projections.run_once()).outcome
+    assert once(range(1, 10)) == seen()
