@@ -303,6 +303,62 @@ def test_several_deliverers_share_the_work(managed, add, happen, receiver, log):
         assert {DELIVERED} == {delivery.state for delivery, _ in log(endpoint)}
 
 
+@pytest.fixture
+def claimed_twice(webhooks, add, happen, receiver, clock):
+    """An endpoint and two claims of its one message: the first ran out."""
+    endpoint, _ = add(receiver.url("/500"), event_types=["Happened"])
+    happen()
+    webhooks.relay()
+    claims = []
+    for _ in range(2):
+        claims += webhooks.deliverer.claim(failing=False, per_endpoint=9, limit=9, excluded=())
+        clock.advance(60)
+        assert [] == webhooks.deliverer.claim(
+            failing=False, per_endpoint=9, limit=9, excluded=()
+        ), "a claim lasts longer than that"
+        clock.advance(3600)
+    return endpoint, *claims
+
+
+def test_a_late_failure_leaves_the_message_to_who_has_it_now(
+    webhooks, claimed_twice, receiver, log
+):
+    endpoint, first, second = claimed_twice
+    [(before, _)] = log(endpoint)
+    webhooks.deliverer.attempt(first)
+    [(after, attempts)] = log(endpoint)
+    assert (PENDING, before.next_attempt_at) == (after.state, after.next_attempt_at)
+    assert [(1, 500)] == [(one.number, one.status) for one in attempts]
+
+    receiver.answers["/500"] = 200
+    webhooks.deliverer.attempt(second)
+    assert DELIVERED == log(endpoint)[0][0].state
+
+
+def test_a_late_success_counts_and_no_later_failure_takes_it_back(
+    webhooks, claimed_twice, receiver, log
+):
+    endpoint, first, second = claimed_twice
+    receiver.answers["/500"] = 200
+    webhooks.deliverer.attempt(first)
+    del receiver.answers["/500"]
+    webhooks.deliverer.attempt(second)
+    [(delivery, attempts)] = log(endpoint)
+    assert DELIVERED == delivery.state
+    assert [200, 500] == [one.status for one in attempts]
+
+
+def test_recording_an_answer_twice_changes_nothing(webhooks, claimed_twice, log):
+    """As after a connection that was lost during COMMIT."""
+    endpoint, _, second = claimed_twice
+    webhooks.deliverer.attempt(second)
+    [(before, _)] = log(endpoint)
+    webhooks.deliverer.attempt(second)
+    [(after, attempts)] = log(endpoint)
+    assert 1 == len(attempts)
+    assert before.next_attempt_at == after.next_attempt_at
+
+
 def test_what_is_finished_is_forgotten_after_a_while(webhooks, add, happen, receiver, clock, log):
     endpoint, _ = add(receiver.url("/200"), event_types=["Happened"])
     stuck, _ = add(receiver.url("/503"), event_types=["Happened"])
