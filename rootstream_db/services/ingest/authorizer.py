@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from rootstream_db.audit import acting
 from rootstream_db.errors import (
     ConflictError,
     NotFoundError,
@@ -73,11 +74,14 @@ class IngestAuthorizer:
     def authorize(self, request: IngestRequest) -> Decision:
         """Decide about a hook and do what follows from it.
 
+        Events recorded meanwhile carry the address of the connection.
+
         Raises:
             DatabaseUnavailableError: nothing could be decided; the media server must refuse.
         """
         try:
-            return self._answers[request.event](request)
+            with acting(ip_address=request.ip_address):
+                return self._answers[request.event](request)
         except _REFUSALS as error:
             return Decision(allow=False, reason=str(error))
 

@@ -86,6 +86,16 @@ def test_a_good_key_goes_live(site: Site):
     assert ["FMLE/3.0"] == [session.encoder for session in site.sessions]
 
 
+def test_what_a_hook_records_carries_the_address_of_the_connection(site: Site):
+    before = site.rs.events.cursor()
+    for hook in (HookEvent.PUBLISH, HookEvent.UNPUBLISH):
+        site.ask(hook)
+
+    recorded = list(site.rs.events.read_all(after_position=before))
+    assert recorded
+    assert {"203.0.113.9"} == {event.metadata["audit"]["ip_address"] for event in recorded}
+
+
 def test_the_same_hook_again_gets_the_same_lease(site: Site):
     first = site.ask(HookEvent.PUBLISH)
 
