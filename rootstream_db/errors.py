@@ -364,18 +364,6 @@ class UnknownEventVersionError(SyncError):
         self.position = position
 
 
-class LeaseLostError(SyncError):
-    """Another process took over the projection; what this one did with it was undone."""
-
-    code = "sync.lease_lost"
-    severity = Severity.LOW
-    retryable = True
-
-    def __init__(self, projection: str) -> None:
-        super().__init__(f"another process works on projection {projection}", projection=projection)
-        self.projection = projection
-
-
 class EmbeddedServerError(RootStreamError):
     """A server started by the package itself did not start, stay up or stop."""
 

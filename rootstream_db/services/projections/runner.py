@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from rootstream_db.errors import (
     DatabaseUnavailableError,
-    LeaseLostError,
+    TransientStorageError,
     UnknownEventVersionError,
 )
 from rootstream_db.models import ProjectionCheckpoint
@@ -280,4 +280,4 @@ def _refusal(
 
 def _save(work: UnitOfWork, checkpoint: ProjectionCheckpoint, changes: dict[str, Any]) -> None:
     if not work.checkpoints.save(checkpoint, changes):
-        raise LeaseLostError(checkpoint.name)
+        raise TransientStorageError(f"somebody else moved the checkpoint of {checkpoint.name}")

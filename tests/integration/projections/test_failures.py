@@ -11,7 +11,7 @@ from sqlalchemy import text
 from rootstream_db.errors import ConflictError, LogDivergedError, ValidationError
 from rootstream_db.services.projections import Outcome, ProjectionState
 from tests.fixtures.tallies import Tally
-from tests.integration.projections.test_running import once, only, wait_until
+from tests.integration.projections.test_running import DEADLINE, once, only, wait_until
 
 
 @pytest.fixture
@@ -103,17 +103,20 @@ def test_a_failed_event_is_tried_again_later_and_later(process, sick, say, clock
     assert once([1]) == seen(sick)
 
 
-def test_a_running_projection_goes_on_as_soon_as_the_event_can_be_applied(process, sick, say, seen):
+def test_a_running_projection_says_what_stops_it_and_lets_go_when_told(process, sick, say, seen):
     stop = threading.Event()
     projections = process(sick)
-    running = threading.Thread(target=projections.run, kwargs={"stop": stop})
+    running = threading.Thread(target=projections.run, kwargs={"stop": stop}, daemon=True)
     say(1, "Poisoned")
     running.start()
-    wait_until(lambda: ProjectionState.FAILED == state_of(projections).state)
+    try:
+        wait_until(lambda: ProjectionState.FAILED == state_of(projections).state)
+    finally:
+        stop.set()
+        running.join(DEADLINE)
+    assert state_of(projections).owner is None
+    # The clock of the test stands still: an operator's run does not wait for the next try.
     sick.poison = set()
-    # The clock of the test stands still: an operator's run does not wait for it.
-    stop.set()
-    running.join()
     assert 1 == only(projections.run_once()).events
     assert once([1]) == seen(sick)
 

@@ -124,8 +124,10 @@ def test_a_batch_under_way_cannot_be_stolen_however_late_it_is(
     thread.start()
     assert inside.wait(DEADLINE)
     clock.advance(3600)
-    assert Outcome.BUSY == only(process(tally).run_once()).outcome
-    go_on.set()
+    try:
+        assert Outcome.BUSY == only(process(tally).run_once()).outcome
+    finally:
+        go_on.set()
     thread.join(DEADLINE)
     assert once([1, 2, 3]) == seen()
 
@@ -148,17 +150,20 @@ def test_running_ones_keep_up_with_appends_until_stopped(process, tally, say, se
         threading.Thread(target=process(one).run, kwargs={"stop": stop}) for one in (tally, Tally())
     ]
     for thread in running:
+        thread.daemon = True
         thread.start()
     writers = [threading.Thread(target=lambda: [say(2) for _ in range(30)]) for _ in range(3)]
     for thread in writers:
         thread.start()
     for thread in writers:
         thread.join(DEADLINE)
-    wait_until(lambda: 180 == len(seen()))
-    stop.set()
-    for thread in running:
-        thread.join(DEADLINE)
-        assert not thread.is_alive()
+    try:
+        wait_until(lambda: 180 == len(seen()))
+    finally:
+        stop.set()
+        for thread in running:
+            thread.join(DEADLINE)
+    assert not any(thread.is_alive() for thread in running)
     assert once(range(1, 181)) == seen()
 
 
