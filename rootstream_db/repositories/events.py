@@ -215,6 +215,16 @@ class EventRepository:
         )
         return self.session.scalar(found) or 0
 
+    def count_bytes(self, aggregate_type: str, aggregate_id: str, *, after_version: int) -> int:
+        """Return the length of the data, as JSON, of an aggregate's events after a version."""
+        length = func.sum(func.octet_length(cast(_LOG.data, Text)))
+        found = select(length).where(
+            _LOG.aggregate_type == aggregate_type,
+            _LOG.aggregate_id == aggregate_id,
+            _LOG.version > after_version,
+        )
+        return int(self.session.scalar(found) or 0)
+
     def list_all(
         self,
         *,

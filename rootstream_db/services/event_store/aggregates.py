@@ -22,17 +22,26 @@ Reducer = Callable[[dict[str, Any], RecordedEvent], dict[str, Any]]
 
 @dataclass(frozen=True, kw_only=True)
 class SnapshotPolicy:
-    """When to take a snapshot: each time ``every`` more events of an aggregate are stored."""
+    """When to take a snapshot of an aggregate.
+
+    Attributes:
+        every: each time so many more events are stored.
+        bytes: also when the data of the events since the last snapshot is so long; asking for it
+            costs a query after every commit.
+    """
 
     every: int = 100
+    bytes: int | None = None
 
     def __post_init__(self) -> None:
-        """Refuse what is no number of events."""
-        if self.every < 1:
-            raise ValidationError("a snapshot is taken every 1 or more events", field="every")
+        """Refuse what is no number of events, or of bytes."""
+        for name in ("every", "bytes"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValidationError(f"{name} of a snapshot policy is at least 1", field=name)
 
     def is_due(self, before: int, after: int) -> bool:
-        """Whether to take one after the events that led from one version to another."""
+        """Whether enough events led from one version to another."""
         return after // self.every > before // self.every
 
 
@@ -103,14 +112,24 @@ class AggregateLoader(EventReplayer):
             work.after_commit(partial(self._take_due, known), name="snapshots")
 
     def _take_due(self, events: Iterable[PendingEvent]) -> None:
-        due: dict[tuple[str, str], Aggregate] = {}
+        stored: dict[tuple[str, str], list[int]] = {}
         for event in events:
-            aggregate = self._aggregates[event.aggregate_type]
-            version = event.version
-            if version is None or event.duplicate:
-                continue
-            if aggregate.policy.is_due(version - 1, version):
-                due[event.aggregate_type, event.aggregate_id] = aggregate
-        for key, aggregate in due.items():
-            state, version = self.load(*key)
-            self.create_snapshot(*key, state, version, state_schema=aggregate.state_schema)
+            if event.version is not None and not event.duplicate:
+                key = (event.aggregate_type, event.aggregate_id)
+                stored.setdefault(key, []).append(event.version)
+        for key, versions in stored.items():
+            aggregate = self._aggregates[key[0]]
+            due = aggregate.policy.is_due(min(versions) - 1, max(versions))
+            if due or self._is_long(key, aggregate):
+                state, version = self.load(*key)
+                self.create_snapshot(*key, state, version, state_schema=aggregate.state_schema)
+
+    def _is_long(self, key: tuple[str, str], aggregate: Aggregate) -> bool:
+        """Whether replay from the last snapshot reads as many bytes as the policy allows."""
+        limit = aggregate.policy.bytes
+        if limit is None:
+            return False
+        snapshot = self.get_latest_snapshot(*key, state_schema=aggregate.state_schema)
+        after = 0 if snapshot is None else snapshot.version
+        with self._reading(None) as unit:
+            return unit.events.count_bytes(*key, after_version=after) >= limit

@@ -56,6 +56,17 @@ def test_the_default_is_a_hundred(events, add):
     assert (100, {"sum": 100}) == snapshot(events)
 
 
+def test_a_snapshot_is_taken_when_the_events_since_the_last_are_long(events, add):
+    # The data of each is {"n": 1}, eight bytes.
+    events.register("Sum", Aggregate(apply=total, policy=SnapshotPolicy(every=100, bytes=24)))
+    taken = []
+    for _ in range(7):
+        add(1)
+        taken.append(snapshot(events))
+    third, sixth = (3, {"sum": 3}), (6, {"sum": 6})
+    assert [None, None, third, third, third, sixth, sixth] == taken
+
+
 def test_what_nobody_registered_has_none(events, add):
     add(200)
     assert snapshot(events) is None
@@ -109,5 +120,6 @@ def test_rules_are_told_once_and_asked_for_by_name(events):
         events.register("Sum", Aggregate(apply=total))
     with pytest.raises(NotFoundError):
         events.load("Product", "1")
-    with pytest.raises(ValidationError):
-        SnapshotPolicy(every=0)
+    for wrong in ({"every": 0}, {"bytes": 0}):
+        with pytest.raises(ValidationError):
+            SnapshotPolicy(**wrong)
