@@ -196,6 +196,10 @@ def test_what_cannot_be_written_in_time_is_counted_as_lost(events, clean_databas
         assert (5, 0) == (left.appended, left.written)
         assert 5 == left.lost + left.waiting
         assert left.lost >= 4
+    # What was on its way arrives now or not; either way it is counted in the end.
+    final = appender.close(DEADLINE)
+    assert (5, 0) == (final.written + final.lost, final.waiting)
+    assert final.written == len(numbers(events))
     assert "events are lost" in caplog.text
 
 
