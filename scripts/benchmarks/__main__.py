@@ -15,12 +15,13 @@ from pydantic import SecretStr
 
 from rootstream_db import RootStream, Settings
 from rootstream_db.settings import DatabaseSettings, EmbeddedSettings, RedisSettings
+from scripts.benchmarks.events import suite as events
 from scripts.benchmarks.foundation import suite as foundation
 from scripts.benchmarks.report import render
 
 POOL_SIZE = 20
 
-SUITES = {"foundation": foundation}
+SUITES = {"events": events, "foundation": foundation}
 
 
 def main() -> int:
