@@ -80,6 +80,7 @@ def test_the_size_of_a_page_does_not_matter(database, log, tamper, page):
     assert 7 == LogVerifier(database, page=page).verify(0).events
     tamper("DELETE FROM event_log WHERE position = 6")
     finding = LogVerifier(database, page=page).verify(0).finding
+    assert finding is not None
     assert (Problem.MISSING_ROW, 6) == (finding.problem, finding.position)
 
 
@@ -116,6 +117,21 @@ def test_swapped_rows_are_found_at_the_first(log, tamper):
         "UPDATE event_log SET position = 5 WHERE position = 99",
     )
     assert (Problem.CHANGED_ROW, 3, 3) == found(log)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "first", "last"), [(2, 3, 2, 4), (3, 5, 2, 4), (6, 7, 6, 7), (1, 7, 1, 1)]
+)
+def test_rows_swapped_with_skill_break_the_chain_in_the_commit_of_the_first(
+    log, tamper, one, other, first, last
+):
+    tamper(
+        f"UPDATE event_log SET position = 99 WHERE position = {one}",
+        f"UPDATE event_log SET position = {one} WHERE position = {other}",
+        f"UPDATE event_log SET position = {other} WHERE position = 99",
+        f"UPDATE event_log SET {REHASH.format(data='data')} WHERE position IN ({one}, {other})",
+    )
+    assert (Problem.BROKEN_CHAIN, first, last) == found(log)
 
 
 @pytest.mark.parametrize(("log_id", "position"), [(0, 8), (0, 12), (1, 3)])
@@ -184,6 +200,52 @@ def test_a_log_without_a_head_is_missing(log, tamper):
     tamper("DELETE FROM event_log_head")
     with pytest.raises(NotFoundError, match="event log"):
         log.verify()
+
+
+@pytest.mark.parametrize(
+    ("cut", "expected"),
+    [
+        (["DELETE FROM event_log WHERE position > 3"], (Problem.MISSING_ROW, 4, 4)),
+        (["DELETE FROM event_log WHERE position > 5"], (Problem.MISSING_ROW, 6, 6)),
+        (
+            [
+                "DELETE FROM event_log WHERE position > 4",
+                "DELETE FROM event_commit WHERE last_position > 4",
+            ],
+            (Problem.MISSING_ROW, 5, 7),
+        ),
+        (
+            # What is left beyond the head is the row of a commit.
+            [
+                "DELETE FROM event_log WHERE position > 4",
+                "UPDATE event_log_head SET last_position = 4",
+            ],
+            (Problem.ADDED_ROW, 5, 5),
+        ),
+        (
+            [
+                "DELETE FROM event_log WHERE position > 4",
+                "DELETE FROM event_commit WHERE last_position > 4",
+                "UPDATE event_log_head SET last_position = 4",
+            ],
+            (Problem.MOVED_HEAD, 4, 4),
+        ),
+    ],
+)
+def test_a_tail_cut_without_skill_is_found_without_an_anchor(log, tamper, cut, expected):
+    tamper(*cut)
+    assert expected == found(log)
+
+
+def test_a_log_cut_to_nothing_with_skill_is_found_by_an_anchor_only(log, tamper):
+    anchor = log.anchor()
+    tamper(
+        "DELETE FROM event_log",
+        "DELETE FROM event_commit",
+        "UPDATE event_log_head SET last_position = 0, chain = decode(repeat('00', 32), 'hex')",
+    )
+    assert log.verify().ok
+    assert (Problem.TRUNCATED_TAIL, 1, 7) == found(log, anchors=[anchor])
 
 
 def cut_tail(tamper) -> None:
