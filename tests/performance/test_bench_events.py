@@ -10,7 +10,7 @@ from scripts.benchmarks.report import render
 TINY = Scale(
     rounds=1,
     calls=2,
-    sizes=(1, 100),
+    sizes=(1, 10),
     writers=2,
     rounds_writing=1,
     events_writing=4,

@@ -52,7 +52,7 @@ def measure(rootstream: RootStream, scale: Scale, report: Report) -> None:
 def _compare(  # noqa: PLR0917 - the same for every size
     rootstream: RootStream, scale: Scale, report: Report, rivals: list[Appender], size: int
 ) -> int:
-    calls = max(scale.calls // FEWER[size], 2)
+    calls = max(scale.calls // FEWER.get(size, 1), 2)
     ours = Rival(
         "ours, hash chain on",
         _repeated(lambda count: append(rootstream, ("Benchmark", "ours"), count), size),
@@ -62,7 +62,7 @@ def _compare(  # noqa: PLR0917 - the same for every size
         Rival(
             rival.name,
             _repeated(rival.append, size),
-            AIMS[size] if isinstance(rival, EventSourcing) else None,
+            AIMS.get(size) if isinstance(rival, EventSourcing) else None,
             rival.renew,
         )
         for rival in rivals
