@@ -24,8 +24,8 @@ from rootstream_db.models import (
     Stream,
     StreamSession,
     UserSession,
-    WebhookEndpoint,
     UserToken,
+    WebhookEndpoint,
 )
 from rootstream_db.models.users import TokenPurpose
 from rootstream_db.repositories.events import SnapshotRepository

@@ -126,7 +126,8 @@ def test_readers_miss_and_repeat_nothing_while_writers_die(
 
 def contents(events: EventStore, site: Site) -> dict[str, object]:
     """Return what a reader must have seen, after checking what each writer wrote."""
-    digest, count, written = hashlib.sha256(), 0, defaultdict(int)
+    digest, count = hashlib.sha256(), 0
+    written: defaultdict[str, int] = defaultdict(int)
     for event in events.read_all():
         count += 1
         assert count == event.position

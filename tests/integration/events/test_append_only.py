@@ -41,7 +41,7 @@ def recorded(work, events):
 @pytest.mark.parametrize("change", CHANGES)
 def test_a_change_of_the_log_is_refused(recorded, change):
     connection = recorded.session.connection()
-    table = re.search(r"event_\w+", change)[0]
+    (table,) = re.findall(r"event_\w+", change)[:1]
     refused = f"{change.split()[0]} on {table} is refused: the event log is append-only"
     with pytest.raises(AppendOnlyError, match=refused), recorded.savepoint():
         connection.exec_driver_sql(change)
@@ -63,7 +63,7 @@ def test_a_session_without_triggers_is_refused_too(recorded):
 
 
 def test_the_roles_of_the_how_to_stop_the_application_and_let_it_append(fresh_database_url):
-    block = re.search(r"```sql\n(.*?)```", HOW_TO.read_text(encoding="utf-8"), re.DOTALL)[1]
+    block = re.findall(r"```sql\n(.*?)```", HOW_TO.read_text(encoding="utf-8"), re.DOTALL)[0]
     append = """SELECT position FROM append_events(0::smallint, '[{"type": "Stream", "id": "7",
         "expected": null, "events": [{"event_id": "7e57ed00-0000-7000-8000-000000000001",
         "event_type": "Happened", "schema_version": 1, "data": {}, "metadata": {},

@@ -81,8 +81,8 @@ def test_threads_share_an_appender(events):
             thread.start()
         for thread in threads:
             thread.join(DEADLINE)
-    for thread in range(4):
-        told = [event.data["n"] for event in events.read("Thread", str(thread))]
+    for number in range(4):
+        told = [event.data["n"] for event in events.read("Thread", str(number))]
         assert list(range(200)) == told
 
 
@@ -238,6 +238,7 @@ def test_a_killed_process_loses_only_what_it_did_not_flush(events, clean_databas
     program = [sys.executable, "-c", PROGRAM, clean_database_url]
     flushed = 0
     with subprocess.Popen(program, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
         for line in process.stdout:
             flushed = int(line)
             if flushed >= 500:

@@ -5,13 +5,18 @@ from __future__ import annotations
 import threading
 import uuid
 from datetime import datetime, timedelta
+from typing import Any
 
 import pytest
 
 from rootstream_db.audit import acting, current_audit_context
 from rootstream_db.errors import ConflictError, ValidationError
 
-REQUEST = {"ip_address": "192.0.2.7", "user_agent": "Browser/1", "request_id": "req-1"}
+REQUEST: dict[str, Any] = {
+    "ip_address": "192.0.2.7",
+    "user_agent": "Browser/1",
+    "request_id": "req-1",
+}
 
 
 def test_events_say_who_acted_from_where_and_for_whom(database, events):
@@ -87,7 +92,7 @@ def test_a_retry_from_elsewhere_is_still_the_same_event(database, events):
             said = events.append(
                 work, "Poll", "1", "Voted", {}, event_id=event_id, metadata=metadata
             )
-        return said.duplicate
+        return bool(said.duplicate)
 
     assert not say("192.0.2.1")
     assert say("192.0.2.2")
@@ -118,6 +123,8 @@ def test_a_context_ends_with_its_block_and_stays_in_its_thread():
         thread = threading.Thread(target=lambda: seen.append(current_audit_context()))
         thread.start()
         thread.join()
-        assert 1 == current_audit_context().user_id
+        here = current_audit_context()
+        assert here is not None
+        assert 1 == here.user_id
     assert [None] == seen
     assert current_audit_context() is None
