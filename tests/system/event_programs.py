@@ -44,7 +44,7 @@ def write(events: EventStore, database: Database, name: str, quota: int, size: i
 
 def read(events: EventStore) -> None:
     digest, count = hashlib.sha256(), 0
-    wrong: list[int] = []
+    wrong: list[list[int]] = []
     for event in events.follow(batch=random.choice([7, 100, 1000])):
         count += 1
         if event.position != count and len(wrong) < 10:
