@@ -86,6 +86,16 @@ def reactivate(invocation: Invocation, login: Login) -> None:
     invocation.output.result(_facts(user))
 
 
+@command(app, "delete-expired")
+def delete_expired(invocation: Invocation) -> None:
+    """Delete expired one-time tokens and forgotten lockouts; for cron."""
+    deleted = 0
+    with invocation.rootstream() as rootstream:
+        while found := rootstream.run(rootstream.accounts.delete_expired):
+            deleted += found
+    invocation.output.result({"deleted": deleted}, f"{deleted} rows deleted")
+
+
 def find_user(work: UnitOfWork, login: str) -> User:
     """Return the account with that username or e-mail address.
 

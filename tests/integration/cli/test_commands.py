@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 from rootstream_db.cli.app import app
 from rootstream_db.errors import StaleLeaseError
+from rootstream_db.models import TokenPurpose
 
 if TYPE_CHECKING:
     from typer.testing import Result
@@ -115,6 +116,15 @@ class TestAccounts:
         assert 2 == result.exit_code
         assert 1 == len(result.stderr.splitlines())
         assert len(result.stderr) < 600
+
+    def test_expired_tokens_are_deleted_and_valid_ones_kept(self, rootstream):
+        register()
+        with rootstream.transaction() as work:
+            user = work.users.get_by_username("alice")
+            # The fixture's clock stands in the past: this token has long expired for the command.
+            rootstream.accounts.issue_token(work, user, TokenPurpose.VERIFY_EMAIL)
+        assert {"deleted": 1} == as_json("user", "delete-expired")
+        assert {"deleted": 0} == as_json("user", "delete-expired")
 
     def test_an_unknown_account_is_exit_10(self):
         assert 10 == run("user", "show", "nobody").exit_code
