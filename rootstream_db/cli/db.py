@@ -116,4 +116,7 @@ def partitions(
         for table in status
     ]
     invocation.output.table("partitions", rows, empty="no partitioned tables")
-    return ExitCode.DEGRADED if any(table.warnings for table in status) else None
+    warnings = [warning for table in status for warning in table.warnings]
+    for warning in warnings:
+        invocation.output.warn(warning)
+    return ExitCode.DEGRADED if warnings else None

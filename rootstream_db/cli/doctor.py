@@ -43,6 +43,9 @@ def doctor(invocation: Invocation) -> ExitCode | None:
         found += [_examine(name, look, rootstream) for name, look in _EXAMINATIONS.items()]
     rows = [asdict(diagnosis) for diagnosis in found]
     invocation.output.table("diagnoses", rows, empty="nothing was examined")
+    for diagnosis in found:
+        if diagnosis.state != "ok":
+            invocation.output.warn(f"{diagnosis.check}: {diagnosis.finding}")
     states = {diagnosis.state for diagnosis in found}
     if "error" in states:
         return ExitCode.TRY_AGAIN

@@ -62,6 +62,11 @@ class Output:
         elif not self.quiet:
             self.console.print(_table(rows) if rows else empty)
 
+    def warn(self, message: str) -> None:
+        """Say what deserves a look, where ``--quiet`` hides the table that would show it."""
+        if self.quiet and not self.as_json:
+            self.messages.print(f"warning: {one_line(message)}", markup=False, soft_wrap=True)
+
     def error(self, error: RootStreamError) -> None:
         """Say in one line what went wrong."""
         if self.as_json:

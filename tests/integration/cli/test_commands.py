@@ -288,6 +288,7 @@ class TestWrongSurroundings:
     @pytest.mark.usefixtures("configured")
     def test_the_doctor_reports_a_dead_redis(self, monkeypatch):
         monkeypatch.setenv("ROOTSTREAM_REDIS_URL", "redis://127.0.0.1:1/0")
+        assert "warning: redis:" in run("doctor", "--quiet").stderr
         result = run("doctor", "--json")
         assert 75 == result.exit_code
         states = {row["check"]: row["state"] for row in json.loads(result.stdout)["diagnoses"]}
