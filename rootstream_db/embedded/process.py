@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import atexit
+import errno
 import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from rootstream_db.embedded.run_as import RunAs
@@ -55,22 +56,47 @@ def spawn(
         run_as: the account it runs as.
         config: text given on standard input, the way secrets travel.
     """
-    process = subprocess.Popen(
-        command,
-        stdin=subprocess.DEVNULL if config is None else subprocess.PIPE,
-        stdout=log,
-        stderr=log,
-        pass_fds=(life,),
-        start_new_session=True,
-        **run_as.popen_options(),
-    )
-    if process.stdin is not None and config is not None:
-        # A server that died at once is found, with its reason, by whoever waits for it.
-        with suppress(BrokenPipeError), process.stdin as pipe:
-            pipe.write(config.encode("utf-8", "surrogateescape"))
+    with _standard_input(config) as stdin:
+        process = subprocess.Popen(
+            command,
+            stdin=stdin,
+            stdout=log,
+            stderr=log,
+            pass_fds=(life,),
+            start_new_session=True,
+            **run_as.popen_options(),
+        )
     # A new program has no command line yet for a moment, and must not be taken for dead in it.
     Deadline(_EXEC_SECONDS).wait(lambda: is_server(process.pid, mark) or process.poll() is not None)
     return process
+
+
+@contextmanager
+def _standard_input(text: str | None) -> Iterator[int]:
+    """Give a descriptor from which a process reads all of ``text``, even if this one dies now.
+
+    Written after the start, the text might never come: a Redis that reads an empty configuration
+    listens on every address, without a password.
+    """
+    if text is None:
+        yield subprocess.DEVNULL
+        return
+    reader, writer = os.pipe()
+    try:
+        _write_all(writer, text.encode("utf-8", "surrogateescape"))
+        yield reader
+    finally:
+        os.close(reader)
+
+
+def _write_all(writer: int, data: bytes) -> None:
+    """Fill a pipe that nobody reads yet, so that waiting for room would be for ever."""
+    try:
+        os.set_blocking(writer, False)
+        if os.write(writer, data) < len(data):
+            raise OSError(errno.E2BIG, f"{len(data)} bytes of configuration are too many")
+    finally:
+        os.close(writer)
 
 
 def is_server(pid: int, mark: str) -> bool:

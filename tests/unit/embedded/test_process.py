@@ -6,11 +6,14 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from rootstream_db.embedded import process
-from rootstream_db.embedded.process import Deadline, disown, is_server, reap, terminate
+from rootstream_db.embedded.process import Deadline, disown, is_server, reap, spawn, terminate
+from rootstream_db.embedded.run_as import choose_run_as
 from rootstream_db.errors import EmbeddedServerError
 
 DEAF = "trap '' INT QUIT; echo deaf; while :; do sleep 0.05; done"
@@ -45,6 +48,35 @@ def test_a_process_is_known_by_an_argument(
     sleeper.kill()
     sleeper.wait()
     assert not is_server(sleeper.pid, "321.5")
+
+
+def test_a_process_gets_its_whole_configuration_though_its_starter_dies_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, started = subprocess.Popen, []
+
+    def start_and_die(*arguments: Any, **options: Any) -> None:
+        started.append(real(*arguments, **options))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(subprocess, "Popen", start_and_die)
+    log = os.open(tmp_path / "log", os.O_WRONLY | os.O_CREAT)
+    config = "port 0\n" * 500
+    with pytest.raises(KeyboardInterrupt):
+        spawn(
+            ["/bin/cat"], mark="cat", log=log, life=log, run_as=choose_run_as(None), config=config
+        )
+    assert 0 == started[0].wait(10)
+    assert config == (tmp_path / "log").read_text(encoding="utf-8")
+    os.close(log)
+
+
+def test_a_configuration_that_no_pipe_holds_is_refused(tmp_path: Path) -> None:
+    log = os.open(tmp_path / "log", os.O_WRONLY | os.O_CREAT)
+    own = choose_run_as(None)
+    with pytest.raises(OSError, match="too many"):
+        spawn(["/bin/cat"], mark="cat", log=log, life=log, run_as=own, config="x" * 4_000_000)
+    os.close(log)
 
 
 def test_a_process_that_ended_but_was_not_collected_does_not_count_as_alive(
