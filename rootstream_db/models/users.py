@@ -49,6 +49,7 @@ class User(Timestamped, Base):
     password_changed_at: Mapped[datetime | None] = mapped_column(default=None)
     last_login_at: Mapped[datetime | None] = mapped_column(default=None)
     deactivated_at: Mapped[datetime | None] = mapped_column(default=None)
+    auth_epoch: Mapped[int] = mapped_column(default=0, server_default=text("0"))
 
     @property
     def is_verified(self) -> bool:
