@@ -16,6 +16,7 @@ from rootstream_db.settings.models import (
     StreamSettings,
     ViewerSettings,
 )
+from rootstream_db.settings.security import SecuritySettings
 from rootstream_db.settings.webhooks import WebhookSettings
 
 __all__ = [
@@ -28,6 +29,7 @@ __all__ = [
     "ListedSetting",
     "LoggingSettings",
     "RedisSettings",
+    "SecuritySettings",
     "Settings",
     "StreamSettings",
     "ViewerSettings",

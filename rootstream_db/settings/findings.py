@@ -7,7 +7,8 @@ from typing import Literal, TypeAlias
 
 from rootstream_db.errors import Severity
 from rootstream_db.settings.models import Settings
-from rootstream_db.settings.rules import RULES, Category, Rule
+from rootstream_db.settings.rule import Category, Rule
+from rootstream_db.settings.rules import RULES
 
 __all__ = ["Category", "Finding", "findings"]
 

@@ -13,6 +13,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, PrivateAttr, Secret
 from rootstream_db.errors import ConfigurationError
 from rootstream_db.settings import sources
 from rootstream_db.settings.section import Duration, Seconds, Section
+from rootstream_db.settings.security import SecuritySettings
 from rootstream_db.settings.urls import POSTGRES_SCHEMES, REDIS_SCHEMES, parse_url
 from rootstream_db.settings.webhooks import WebhookSettings
 
@@ -207,6 +208,7 @@ class Settings(Section):
     database: DatabaseSettings = DatabaseSettings()
     redis: RedisSettings = RedisSettings()
     cache: CacheSettings = CacheSettings()
+    security: SecuritySettings = SecuritySettings()
     accounts: AccountSettings = AccountSettings()
     streams: StreamSettings = StreamSettings()
     viewers: ViewerSettings = ViewerSettings()

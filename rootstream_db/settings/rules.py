@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from datetime import timedelta
-from typing import Final, Literal, TypeAlias
+from typing import Final
 
 from pydantic import SecretStr
 
 from rootstream_db.errors import Severity
+from rootstream_db.settings.key_rules import KEY_RULES
 from rootstream_db.settings.models import DatabaseSettings, Settings
+from rootstream_db.settings.rule import Rule
 from rootstream_db.settings.urls import POSTGRES_SCHEMES, REDIS_SCHEMES, ServerUrl, parse_url
 
-Category: TypeAlias = Literal["schema", "security", "performance"]
 _MANY_CONNECTIONS: Final = 50
 _PGBOUNCER_PORT: Final = 6432
 _VERIFIED: Final = "verify-full"
@@ -22,19 +22,15 @@ _SHORT_LEASE: Final = timedelta(seconds=5)
 # NIST SP 800-63B-4, 3.1.1.2: where a password is the only factor.
 _SINGLE_FACTOR_LENGTH: Final = 15
 _OTHERS: Final = 0o077
-
-
-@dataclass(frozen=True, kw_only=True)
-class Rule:
-    """A doubt, and when it applies."""
-
-    id: str
-    severity: Severity
-    category: Category
-    setting: str
-    applies: Callable[[Settings], bool]
-    message: str
-    advice: str
+_SECRETS: Final = (
+    "database.url",
+    "database.direct_url",
+    "database.replica_urls",
+    "redis.url",
+    "ingest.hook_token",
+    "security.token_peppers",
+    "security.master_keys",
+)
 
 
 def _postgres(url: SecretStr) -> ServerUrl:
@@ -93,8 +89,7 @@ def _readable_secrets(settings: Settings) -> bool:
     path = settings.config_file
     if path is None or not path.stat().st_mode & _OTHERS:
         return False
-    secrets = ("database.url", "database.direct_url", "database.replica_urls", "redis.url")
-    return any(settings.sources[name] == str(path) for name in (*secrets, "ingest.hook_token"))
+    return any(settings.sources[name] == str(path) for name in _SECRETS)
 
 
 def _looks_like_pgbouncer(settings: Settings) -> bool:
@@ -334,4 +329,5 @@ RULES: Final = (
         message="behind PgBouncer reads outside transactions have no statement limit",
         advice="ALTER ROLE ... SET statement_timeout = '30s' on the server.",
     ),
+    *KEY_RULES,
 )

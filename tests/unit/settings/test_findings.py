@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,15 @@ from rootstream_db.errors import Severity
 from rootstream_db.settings import Settings, findings
 from rootstream_db.settings.rules import RULES
 
+KEY = base64.b64encode(bytes(range(32))).decode()
 GOOD: dict[str, Any] = {
     "database_url": "postgresql://app:pw@db.example.com/rootstream?sslmode=verify-full",
     "database__sslrootcert": "system",
     "redis_url": "rediss://:pw@cache.example.com/0",
     "accounts__min_password_length": 15,
+    "security__environment": "production",
+    "security__token_peppers": f"1:{KEY}",
+    "security__master_keys": f"1:{KEY}",
 }
 REMOTE = "postgresql://app:pw@db.example.com/rootstream"
 
@@ -35,6 +40,17 @@ DOUBTFUL: dict[str, dict[str, Any]] = {
     "no-authority": {"database__sslrootcert": None},
     "redis-in-clear": {"redis_url": "redis://:pw@cache.example.com/0"},
     "redis-without-password": {"redis_url": "rediss://cache.example.com/0"},
+    "no-token-peppers": {"security__token_peppers": None},
+    "no-master-keys": {"security__master_keys": None},
+    "public-keys": {
+        "database_url": "postgresql://localhost/x",
+        "security__environment": "development",
+        "security__token_peppers": None,
+    },
+    "public-keys-on-remote-servers": {
+        "security__environment": "development",
+        "security__master_keys": None,
+    },
     "weak-password-hash": {"accounts__argon2_profile": "cheapest-for-tests"},
     "short-passwords": {"accounts__min_password_length": 12},
     "hooks-without-token": {"ingest__host": "0.0.0.0"},  # noqa: S104 - what the doubt is about
@@ -85,6 +101,17 @@ def test_local_servers_need_no_tls():
 def test_a_mode_in_the_url_counts_before_the_setting():
     url = f"{REMOTE}?sslmode=disable"
     assert "password-in-clear" in ids(database_url=url, database__sslmode="verify-full")
+
+
+def test_embedded_servers_bring_keys_of_their_own():
+    embedded = {"embedded__path": "/data", "database_url": None, "redis_url": None}
+    for environment in ("development", "production"):
+        assert ["embedded-servers"] == ids(
+            **embedded,
+            security__environment=environment,
+            security__token_peppers=None,
+            security__master_keys=None,
+        )
 
 
 @pytest.mark.parametrize(("mode", "found"), [(0o600, False), (0o640, True), (0o604, True)])
