@@ -28,7 +28,7 @@ def _tree(error: type[RootStreamError], depth: int = 0) -> Iterator[tuple[type, 
     yield error, depth
     for child in error.__subclasses__():
         # Errors that other modules derive for themselves are not part of the tree.
-        if child.__module__ == RootStreamError.__module__:
+        if child.__module__.startswith("rootstream_db.errors"):
             yield from _tree(child, depth + 1)
 
 

@@ -1,0 +1,226 @@
+"""The whole error tree: every failure a caller can meet, with its data as attributes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rootstream_db.errors.base import RootStreamError as RootStreamError
+from rootstream_db.errors.base import Severity as Severity
+from rootstream_db.errors.storage import AppendOnlyError as AppendOnlyError
+from rootstream_db.errors.storage import CacheUnavailableError as CacheUnavailableError
+from rootstream_db.errors.storage import CircuitOpenError as CircuitOpenError
+from rootstream_db.errors.storage import ConflictError as ConflictError
+from rootstream_db.errors.storage import DatabaseUnavailableError as DatabaseUnavailableError
+from rootstream_db.errors.storage import LogDivergedError as LogDivergedError
+from rootstream_db.errors.storage import NotFoundError as NotFoundError
+from rootstream_db.errors.storage import ReadOnlyDatabaseError as ReadOnlyDatabaseError
+from rootstream_db.errors.storage import SchemaError as SchemaError
+from rootstream_db.errors.storage import StaleLeaseError as StaleLeaseError
+from rootstream_db.errors.storage import StorageError as StorageError
+from rootstream_db.errors.storage import StorageTimeoutError as StorageTimeoutError
+from rootstream_db.errors.storage import StreamAlreadyLiveError as StreamAlreadyLiveError
+from rootstream_db.errors.storage import TransientStorageError as TransientStorageError
+from rootstream_db.errors.storage import VersionConflictError as VersionConflictError
+
+
+class ConfigurationError(RootStreamError, ValueError):
+    """A setting is missing or wrong; ``setting`` names it."""
+
+    code = "configuration"
+    severity = Severity.HIGH
+
+    def __init__(self, message: str, *, setting: str | None = None, **context: Any) -> None:
+        super().__init__(message, setting=setting, **context)
+        self.setting = setting
+
+
+class ValidationError(RootStreamError, ValueError):
+    """A value given by a caller breaks a rule; ``field`` names it."""
+
+    code = "validation"
+    severity = Severity.LOW
+
+    def __init__(self, message: str, *, field: str | None = None, **context: Any) -> None:
+        super().__init__(message, field=field, **context)
+        self.field = field
+
+
+class AuthenticationError(RootStreamError):
+    """Somebody could not prove who they are."""
+
+    code = "auth"
+    severity = Severity.LOW
+
+
+class InvalidCredentialsError(AuthenticationError):
+    """The login or the password is wrong; which of the two is never said."""
+
+    code = "auth.invalid_credentials"
+
+
+class SessionExpiredError(AuthenticationError):
+    """The session or token ran out."""
+
+    code = "auth.session_expired"
+
+
+class SessionRevokedError(AuthenticationError):
+    """The session was ended by its user or an operator."""
+
+    code = "auth.session_revoked"
+
+
+class DeviceMismatchError(AuthenticationError):
+    """The session is used from a device it was not issued to."""
+
+    code = "auth.device_mismatch"
+    severity = Severity.MEDIUM
+
+
+class MfaRequiredError(AuthenticationError):
+    """The password was right; a second factor is still owed."""
+
+    code = "auth.mfa_required"
+
+
+class InvalidCodeError(AuthenticationError):
+    """The code or one-time token is wrong, expired or unknown."""
+
+    code = "auth.invalid_code"
+
+
+class CodeReusedError(AuthenticationError):
+    """The code or one-time token was used before."""
+
+    code = "auth.code_reused"
+    severity = Severity.MEDIUM
+
+
+class TooManyAttemptsError(AuthenticationError):
+    """Too many failures; try again after ``retry_after`` seconds."""
+
+    code = "auth.too_many_attempts"
+    severity = Severity.MEDIUM
+
+    def __init__(self, message: str, *, retry_after: float) -> None:
+        super().__init__(message, retry_after=retry_after)
+        self.retry_after = retry_after
+
+
+class PermissionDeniedError(RootStreamError):
+    """The caller is known but may not do this."""
+
+    code = "permission_denied"
+    severity = Severity.LOW
+
+
+class RateLimitedError(RootStreamError):
+    """Too many calls; try again after ``retry_after`` seconds."""
+
+    code = "rate_limited"
+    severity = Severity.LOW
+    retryable = True
+
+    def __init__(self, message: str, *, retry_after: float) -> None:
+        super().__init__(message, retry_after=retry_after)
+        self.retry_after = retry_after
+
+
+class SyncError(RootStreamError):
+    """State and the history it comes from do not agree."""
+
+    code = "sync"
+    severity = Severity.HIGH
+
+
+class SnapshotCorruptError(SyncError):
+    """A stored snapshot is not what was saved; replay without it."""
+
+    code = "sync.snapshot_corrupt"
+
+    def __init__(self, aggregate: str, *, version: int) -> None:
+        super().__init__(
+            f"the snapshot of {aggregate} at version {version} is not what was saved: its checksum "
+            "does not match",
+            aggregate=aggregate,
+            version=version,
+        )
+        self.aggregate = aggregate
+        self.version = version
+
+
+class UnknownEventVersionError(SyncError):
+    """An event has a form this program does not understand: a newer release wrote it."""
+
+    code = "sync.unknown_event_version"
+
+    def __init__(self, event_type: str, *, version: int, position: int, reason: str) -> None:
+        super().__init__(
+            f"event {position} is a {event_type} of version {version}: {reason}",
+            event_type=event_type,
+            version=version,
+            position=position,
+        )
+        self.event_type = event_type
+        self.version = version
+        self.position = position
+
+
+class SealError(RootStreamError):
+    """A sealed value cannot be opened."""
+
+    code = "seal"
+    severity = Severity.HIGH
+
+
+class UnknownKeyError(SealError):
+    """The master key that a value was sealed under is not in the key ring."""
+
+    code = "seal.unknown_key"
+
+    def __init__(self, key_id: int, *, known: tuple[int, ...]) -> None:
+        super().__init__(
+            f"the value was sealed under master key {key_id}, which is not in the key ring (it has "
+            f"{', '.join(map(str, known))}): add the key again",
+            key_id=key_id,
+            known=known,
+        )
+        self.key_id = key_id
+        self.known = known
+
+
+class SealBrokenError(SealError):
+    """A sealed value was changed, cut, or moved from the place it was sealed for."""
+
+    code = "seal.broken"
+    severity = Severity.CRITICAL
+
+    def __init__(self) -> None:
+        super().__init__(
+            "the sealed value does not open: it was changed, cut, or belongs to another place"
+        )
+
+
+class EmbeddedServerError(RootStreamError):
+    """A server started by the package itself did not start, stay up or stop."""
+
+    code = "embedded"
+    severity = Severity.HIGH
+
+
+class CommandError(RootStreamError):
+    """A program that was run for the caller failed; its standard error carries no secrets."""
+
+    code = "command"
+    severity = Severity.HIGH
+
+    def __init__(self, command: str, *, exit_code: int, stderr: str) -> None:
+        super().__init__(
+            f"{command} ended with exit code {exit_code}: {stderr.strip() or 'no message'}",
+            command=command,
+            exit_code=exit_code,
+            stderr=stderr,
+        )
+        self.command = command
+        self.exit_code = exit_code
+        self.stderr = stderr
