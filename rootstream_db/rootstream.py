@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from rootstream_db.cache import EventBus, RedisCache
     from rootstream_db.embedded import EmbeddedServers
+    from rootstream_db.security.keyring import KeyRing, KeySource
     from rootstream_db.services.accounts import AccountManager
     from rootstream_db.services.billing import BillingManager
     from rootstream_db.services.event_store import EventStore
@@ -69,12 +70,21 @@ class RootStream:
     Args:
         settings: where the servers are and how everything behaves.
         clock: the source of the current time; tests give a ``FrozenClock``.
+        key_source: returns the master keys, for example from a key management service; default:
+            the settings.
     """
 
-    def __init__(self, settings: Settings, *, clock: Clock = utc_now) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        clock: Clock = utc_now,
+        key_source: KeySource | None = None,
+    ) -> None:
         settings.require_servers()
         self.settings = settings
         self.clock = clock
+        self._key_source = key_source
         self._parts: dict[str, Any] = {}
         self._lock = threading.RLock()
         self._resources = ExitStack()
@@ -141,6 +151,16 @@ class RootStream:
         from rootstream_db.cache import EventBus
 
         return self._closing(EventBus(self.settings.redis))
+
+    @Part
+    def keyring(self) -> KeyRing:
+        """Master keys: what seals secrets before they are stored, and opens them."""
+        from rootstream_db.security.keyring import KeyRing, MasterKeyFile
+
+        security = self.settings.security
+        file = self.settings.file_of("security.master_keys")
+        source = self._key_source or (MasterKeyFile(file) if file is not None else None)
+        return KeyRing(source or security.masters(), writer=security.sealing_key)
 
     @Part
     def events(self) -> EventStore:

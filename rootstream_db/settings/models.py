@@ -256,6 +256,11 @@ class Settings(Section):
         known = self._gathered.origins() if self._gathered else self._given()
         return {name: known.get(name, self.DEFAULT_SOURCE) for name in sources.names(type(self))}
 
+    def file_of(self, name: str) -> Path | None:
+        """Return the file whose content a setting is, by its dotted name; None for the others."""
+        found = self._gathered.values.get(name) if self._gathered else None
+        return found.file if found is not None else None
+
     @property
     def unknown_variables(self) -> tuple[str, ...]:
         """Return the ROOTSTREAM_ variables of the environment that name no setting."""

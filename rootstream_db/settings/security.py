@@ -108,6 +108,14 @@ class SecuritySettings(Section):
         default=None, description="Keys that encrypt stored secrets: 1:<base64 of 32 bytes>,2:…"
     )
 
+    sealing_key: int | None = Field(
+        default=None,
+        ge=1,
+        le=MOST_MASTER_KEYS,
+        description="Number of the master key that encrypts; default: the highest. Name the old "
+        "one until every process knows the new one.",
+    )
+
     def peppers(self) -> Keys:
         """Return the token peppers by version.
 

@@ -32,10 +32,14 @@ _FILE: Final = "_FILE"
 
 @dataclass(frozen=True)
 class Found:
-    """A raw value and where it was found; the value stays out of ``repr``."""
+    """A raw value and where it was found; the value stays out of ``repr``.
+
+    ``file`` is the file whose whole content it is, if it is one's.
+    """
 
     value: object = field(repr=False)
     origin: str
+    file: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -161,7 +165,7 @@ def _from_file(key: str, environ: Mapping[str, str]) -> Found:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"{key}: {_why(error, path)}", setting=key) from error
-    return Found(text.removesuffix("\n").removesuffix("\r"), f"{key} ({path})")
+    return Found(text.removesuffix("\n").removesuffix("\r"), f"{key} ({path})", path)
 
 
 def _from_fallbacks(environ: Mapping[str, str]) -> dict[str, Found]:
