@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from rootstream_db.errors.base import RootStreamError as RootStreamError
@@ -108,10 +109,27 @@ class TooManyAttemptsError(AuthenticationError):
 
 
 class PermissionDeniedError(RootStreamError):
-    """The caller is known but may not do this."""
+    """The caller is known but may not do this; ``permission`` names the one that was missing."""
 
     code = "permission_denied"
     severity = Severity.LOW
+
+    def __init__(self, message: str, *, permission: str | None = None, **context: Any) -> None:
+        if permission is not None:
+            context["permission"] = permission
+        super().__init__(message, **context)
+        self.permission = permission
+
+
+class RoleCycleError(ConflictError):
+    """A role cannot inherit from one that inherits from it; ``path`` is the cycle by names."""
+
+    code = "access.role_cycle"
+
+    def __init__(self, path: Sequence[str]) -> None:
+        way = " > ".join(path)
+        super().__init__(f"roles would inherit from one another in a cycle: {way}", path=way)
+        self.path = tuple(path)
 
 
 class RateLimitedError(RootStreamError):
