@@ -4,6 +4,12 @@ from __future__ import annotations
 
 from rootstream_db.models.base import Base
 from rootstream_db.models.billing import BillingAccount, BillingStatus, UsageKind, UsageLog
+from rootstream_db.models.event_archive import (
+    EventArchive,
+    EventArchiveAggregate,
+    EventArchivedId,
+    EventArchiveUser,
+)
 from rootstream_db.models.events import (
     EventCommit,
     EventLog,
@@ -49,6 +55,10 @@ __all__ = [
     "CounterFlush",
     "DeliveryState",
     "EndReason",
+    "EventArchive",
+    "EventArchiveAggregate",
+    "EventArchiveUser",
+    "EventArchivedId",
     "EventCommit",
     "EventLog",
     "EventLogHead",

@@ -45,6 +45,10 @@ DIGEST = b"\1" * 32
 LATER = EPOCH + timedelta(days=1)
 
 ONLY_IDENTITY = {
+    "pk_event_archive": "read when events are looked for in files",
+    "pk_event_archive_aggregate": "read when events are looked for in files",
+    "pk_event_archive_user": "read when events are looked for in files",
+    "pk_event_archived_id": "read by append_events",
     "pk_event_commit": "read when the chain is verified, which comes with the event store",
 }
 """Primary keys whose readers are not written yet: a table needs one all the same."""

@@ -13,7 +13,12 @@ from sqlalchemy import create_engine
 from sqlalchemy.pool import NullPool
 
 from rootstream_db import schema
-from rootstream_db.errors import DatabaseUnavailableError, SchemaError, StorageTimeoutError
+from rootstream_db.errors import (
+    DatabaseUnavailableError,
+    SchemaError,
+    StorageError,
+    StorageTimeoutError,
+)
 from rootstream_db.models import Base
 
 SPAWN = multiprocessing.get_context("spawn")
@@ -58,6 +63,20 @@ def test_down_to_base_leaves_nothing_and_up_again_works(fresh_database_url):
     assert set() == functions(fresh_database_url)
     assert schema.head() == schema.upgrade(fresh_database_url)
     assert [] == differences(fresh_database_url)
+
+
+def test_going_back_is_refused_while_events_are_in_files(fresh_database_url):
+    with psycopg.connect(fresh_database_url) as connection:
+        connection.execute("SET LOCAL rootstream.maintenance = 'on'")
+        connection.execute(
+            """
+            INSERT INTO event_archive
+            SELECT 0, 1, 1, 'file', 1, chain, chain, chain, epoch, now(), now() FROM event_log_head
+            """
+        )
+    with pytest.raises(StorageError, match="archived in files"):
+        schema.downgrade(fresh_database_url, "005")
+    assert "006" == schema.current(fresh_database_url)
 
 
 def test_upgrading_twice_changes_nothing(fresh_database_url):

@@ -27,6 +27,16 @@ CHANGES = [
     "UPDATE event_log_head SET last_position = last_position - 1",
     "UPDATE event_log_head SET chain = sha256('')",
     "UPDATE event_log_head SET last_position = last_position + 1, epoch = gen_random_uuid()",
+    *(
+        change.format(table)
+        for table in (
+            "event_archive",
+            "event_archived_id",
+            "event_archive_aggregate",
+            "event_archive_user",
+        )
+        for change in ("INSERT INTO {0} SELECT * FROM {0}", "DELETE FROM {0}", "TRUNCATE {0}")
+    ),
 ]
 
 
