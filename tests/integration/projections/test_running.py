@@ -51,6 +51,20 @@ def test_events_of_other_types_are_passed_by(projections, say, seen):
     assert once([301, 302]) == seen()
 
 
+def test_a_writer_idle_in_another_database_stalls_nothing(
+    empty_database_url, projections, say, seen
+):
+    # Readers that wait for the oldest running transaction of the cluster would wait here.
+    with psycopg.connect(empty_database_url) as other:
+        other.execute("CREATE TABLE half_done (id bigint)")
+        oldest = other.execute("SELECT pg_snapshot_xmin(pg_current_snapshot())").fetchone()
+        say(3)
+        assert Outcome.CURRENT == only(projections.run_once()).outcome
+        assert once(range(1, 4)) == seen()
+        still = other.execute("SELECT pg_snapshot_xmin(pg_current_snapshot())").fetchone()
+        assert oldest == still, "the other transaction did not hold anything back"
+
+
 def test_an_empty_log_is_no_problem(projections):
     run = only(projections.run_once())
     assert (Outcome.CURRENT, 0) == (run.outcome, run.position)
