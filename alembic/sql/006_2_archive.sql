@@ -27,7 +27,7 @@ CREATE TABLE event_archive (
     first_position BIGINT NOT NULL,
     last_position BIGINT NOT NULL,
     file_name VARCHAR(200) NOT NULL,
-    bytes BIGINT NOT NULL,
+    size_bytes BIGINT NOT NULL,
     sha256 BYTEA NOT NULL,
     index_sha256 BYTEA NOT NULL,
     chain BYTEA NOT NULL,

@@ -31,7 +31,7 @@ class EventArchive(Base):
     first_position: Mapped[int]
     last_position: Mapped[int]
     file_name: Mapped[str] = mapped_column(String(200))
-    bytes: Mapped[int]
+    size_bytes: Mapped[int]
     sha256: Mapped[bytes]
     index_sha256: Mapped[bytes]
     chain: Mapped[bytes]
