@@ -13,9 +13,16 @@ from typing import Any, Final
 from sqlalchemy.orm import Session
 
 from rootstream_db.clock import Clock
+from rootstream_db.repositories.access import (
+    AccessRepository,
+    RoleGrantRepository,
+    RoleRepository,
+)
+from rootstream_db.repositories.api_keys import ApiKeyRepository
 from rootstream_db.repositories.billing import BillingAccountRepository, UsageLogRepository
 from rootstream_db.repositories.counter_flushes import CounterFlushRepository
 from rootstream_db.repositories.events import EventRepository
+from rootstream_db.repositories.identities import ExternalIdentityRepository
 from rootstream_db.repositories.projections import (
     ActivityRepository,
     CheckpointRepository,
@@ -175,6 +182,31 @@ class UnitOfWork:
     def sessions(self) -> SessionRepository:
         """Login sessions."""
         return SessionRepository(self.session)
+
+    @cached_property
+    def roles(self) -> RoleRepository:
+        """Roles, what they hold and inherit."""
+        return RoleRepository(self.session)
+
+    @cached_property
+    def role_grants(self) -> RoleGrantRepository:
+        """Who has which role, where and until when."""
+        return RoleGrantRepository(self.session)
+
+    @cached_property
+    def access(self) -> AccessRepository:
+        """What decides about an account."""
+        return AccessRepository(self.session)
+
+    @cached_property
+    def api_keys(self) -> ApiKeyRepository:
+        """API keys."""
+        return ApiKeyRepository(self.session)
+
+    @cached_property
+    def external_identities(self) -> ExternalIdentityRepository:
+        """Who accounts are at other sites."""
+        return ExternalIdentityRepository(self.session)
 
     @cached_property
     def streams(self) -> StreamRepository:

@@ -2,6 +2,16 @@
 
 from __future__ import annotations
 
+from rootstream_db.models.access import (
+    AccessState,
+    AccessVersion,
+    ApiKey,
+    ExternalIdentity,
+    Role,
+    RoleGrant,
+    RoleParent,
+    RolePermission,
+)
 from rootstream_db.models.base import Base
 from rootstream_db.models.billing import BillingAccount, BillingStatus, UsageKind, UsageLog
 from rootstream_db.models.event_archive import (
@@ -48,7 +58,10 @@ from rootstream_db.models.webhooks import (
 )
 
 __all__ = [
+    "AccessState",
+    "AccessVersion",
     "ActivityEntry",
+    "ApiKey",
     "Base",
     "BillingAccount",
     "BillingStatus",
@@ -63,11 +76,16 @@ __all__ = [
     "EventLog",
     "EventLogHead",
     "EventStream",
+    "ExternalIdentity",
     "LoginThrottle",
     "ProjectionCheckpoint",
     "RecordPolicy",
     "Recording",
     "RecordingStatus",
+    "Role",
+    "RoleGrant",
+    "RoleParent",
+    "RolePermission",
     "Snapshot",
     "Stream",
     "StreamKey",

@@ -81,6 +81,27 @@ QUERIES: dict[str, Callable[[World], Any]] = {
     "uq_sessions_token_hash": lambda w: w.work.sessions.get_by_token_hash(DIGEST),
     "ix_sessions_user_id_open": lambda w: w.work.sessions.list_open(w.user.id, now=EPOCH),
     "ix_sessions_expires_at": lambda w: w.work.sessions.delete_expired(EPOCH),
+    # Access
+    "pk_access_state": lambda w: w.work.roles.hold_still(),
+    "pk_roles": lambda w: w.work.roles.get(0),
+    "uq_roles_name": lambda w: w.work.roles.get_by_name("none"),
+    "pk_role_permissions": lambda w: w.work.roles.list_permissions(0),
+    "pk_role_parents": lambda w: w.work.roles.remove_parent(0, 1),
+    "ix_role_parents_parent_id": lambda w: w.work.roles.list_children(0),
+    "pk_role_grants": lambda w: w.work.role_grants.remove(0),
+    "uq_role_grants_user_id_role_id_stream_id": lambda w: w.work.role_grants.list_of_user(0),
+    "ix_role_grants_role_id": lambda w: w.work.role_grants.list_of_role(0),
+    "ix_role_grants_stream_id": lambda w: w.work.role_grants.list_of_stream(w.stream.id),
+    "ix_role_grants_expires_at": lambda w: w.work.role_grants.delete_expired(EPOCH),
+    "pk_access_versions": lambda w: w.work.access.load(w.user.id, EPOCH),
+    "pk_api_keys": lambda w: w.work.api_keys.get(0),
+    "uq_api_keys_key_hash": lambda w: w.work.api_keys.get_by_hash(DIGEST),
+    "ix_api_keys_user_id": lambda w: w.work.api_keys.list_of_user(w.user.id),
+    "pk_external_identities": lambda w: w.work.external_identities.get(0),
+    "uq_external_identities_issuer_subject": lambda w: w.work.external_identities.get_by_subject(
+        "https://id.example", "1"
+    ),
+    "ix_external_identities_user_id": lambda w: w.work.external_identities.list_of_user(w.user.id),
     # Billing
     "pk_billing_accounts": lambda w: w.work.billing_accounts.get(0),
     "uq_billing_accounts_user_id": lambda w: w.work.billing_accounts.get_by_user(w.user.id),
@@ -211,6 +232,8 @@ def world(work, database, clock):
     work.webhook_endpoints.add(
         WebhookEndpoint(url="https://a", event_types=[], secret=DIGEST, after_position=0)
     )
+    role = work.roles.get_one_by_name("viewer")
+    work.role_grants.put(user.id, role.id, None, granted_by=None, expires_at=LATER)
     events = EventStore(database, clock=clock)
     events.append(work, "User", str(user.id), "Happened", {}, user_id=user.id)
     return World(work, events, user, stream, session, recording, account)
