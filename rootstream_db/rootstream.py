@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from rootstream_db.cache import EventBus, RedisCache
     from rootstream_db.embedded import EmbeddedServers
     from rootstream_db.security.keyring import KeyRing, KeySource
+    from rootstream_db.security.token_mint import TokenMint
     from rootstream_db.services.accounts import AccountManager
     from rootstream_db.services.billing import BillingManager
     from rootstream_db.services.event_store import EventStore
@@ -171,11 +172,21 @@ class RootStream:
         return EventStore(self.database, clock=self.clock, wakeup=wakeup)
 
     @Part
+    def tokens(self) -> TokenMint:
+        """The mint of sessions, keys and one-time tokens, under the peppers of the settings."""
+        from rootstream_db.security.token_mint import TokenMint
+
+        security = self.settings.security
+        return TokenMint(security.peppers(), writes=security.issuing_pepper)
+
+    @Part
     def accounts(self) -> AccountManager:
         """Accounts: registration, login, verification, reset."""
         from rootstream_db.services.accounts import AccountManager
 
-        return AccountManager(self.database, self.events, self.settings.accounts)
+        return AccountManager(
+            self.database, self.events, self.settings.accounts, tokens=self.tokens
+        )
 
     @Part
     def billing(self) -> BillingManager:
@@ -226,6 +237,7 @@ class RootStream:
         return StreamManager(
             self.database,
             self.events,
+            tokens=self.tokens,
             cache=self.cache,
             bus=self.bus,
             settings=self.settings.streams,
@@ -248,6 +260,7 @@ class RootStream:
 
         return IngestAuthorizer(
             self.database,
+            tokens=self.tokens,
             streams=self.streams,
             recordings=self.recordings,
             viewers=self.viewers,
@@ -323,7 +336,10 @@ class RootStream:
 
 
 def _pointed_at(settings: Settings, servers: EmbeddedServers) -> Settings:
-    """Return the settings with the addresses of embedded servers in them."""
+    """Return the settings with the addresses and the keys of embedded servers in them."""
     database = settings.database.model_copy(update={"url": SecretStr(servers.database_url)})
     redis = settings.redis.model_copy(update={"url": SecretStr(servers.redis_url)})
-    return settings.model_copy(update={"database": database, "redis": redis})
+    security = settings.security.or_else(
+        token_peppers=servers.secrets.token_peppers, master_keys=servers.secrets.master_keys
+    )
+    return settings.model_copy(update={"database": database, "redis": redis, "security": security})

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import secrets
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from rootstream_db.models import Stream, StreamLive, StreamTotals, User
+from rootstream_db.security.token_mint import TokenMint
+from rootstream_db.settings import SecuritySettings
 
 if TYPE_CHECKING:
     from rootstream_db.unit_of_work import UnitOfWork
+
+MINT: Final = TokenMint(SecuritySettings().peppers())
+"""The mint of development, the one that ``rs.tokens`` is in tests."""
 
 
 def make_user(work: UnitOfWork, **overrides: Any) -> User:

@@ -10,6 +10,7 @@ from pathlib import Path
 from rootstream_db.embedded.folder import ServerFolder
 from rootstream_db.embedded.postgres import EmbeddedPostgres
 from rootstream_db.embedded.redis import EmbeddedRedis
+from rootstream_db.embedded.secrets import FolderSecrets, folder_secrets
 from rootstream_db.settings import EmbeddedSettings
 
 
@@ -21,6 +22,7 @@ class EmbeddedServers:
     redis: EmbeddedRedis
     database_url: str = field(repr=False)
     redis_url: str = field(repr=False)
+    secrets: FolderSecrets
 
 
 @contextmanager
@@ -35,9 +37,11 @@ def start_servers(
     together = ServerFolder(path, "pair")
     together.create()
     folder = together.path
+    secrets = folder_secrets(together)
     postgres = EmbeddedPostgres(
         folder / "postgres", bindir=settings.postgres_bindir, run_as=settings.run_as
     )
     redis = EmbeddedRedis(folder / "redis", server=settings.redis_server, run_as=settings.run_as)
     with postgres, redis:
-        yield EmbeddedServers(postgres, redis, postgres.create_database(database), redis.url)
+        url = postgres.create_database(database)
+        yield EmbeddedServers(postgres, redis, url, redis.url, secrets)

@@ -90,6 +90,19 @@ class InvalidCodeError(AuthenticationError):
     code = "auth.invalid_code"
 
 
+class InvalidTokenError(AuthenticationError):
+    """The text is no token of the kind that is wanted; ``reason`` says what about it is wrong.
+
+    The reason is for operators: ``shape``, ``checksum``, ``kind`` or ``pepper``.
+    """
+
+    code = "auth.invalid_token"
+
+    def __init__(self, reason: str) -> None:
+        super().__init__("this is not a valid token", reason=reason)
+        self.reason = reason
+
+
 class CodeReusedError(AuthenticationError):
     """The code or one-time token was used before."""
 

@@ -40,7 +40,7 @@ NAMING_CONVENTION = {
 }
 
 SHA256_BYTES = 32
-"""Length of a SHA-256 digest in bytes (FIPS 180-4)."""
+"""Length of a digest by SHA-256, keyed or not, in bytes (FIPS 180-4)."""
 
 identity_key = Annotated[int, mapped_column(BigInteger, Identity(), primary_key=True)]
 public_key = Annotated[uuid.UUID, mapped_column(Uuid, server_default=func.gen_random_uuid())]

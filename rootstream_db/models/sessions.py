@@ -11,7 +11,7 @@ from rootstream_db.models.base import SHA256_BYTES, Base, created_time, identity
 
 
 class UserSession(Base):
-    """A login session; only the SHA-256 of its token is stored."""
+    """A login session; only the keyed digest of its token is stored."""
 
     __tablename__ = "sessions"
     __table_args__ = (

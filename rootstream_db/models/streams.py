@@ -68,7 +68,7 @@ class Stream(Timestamped, Base):
 
 
 class StreamKey(Base):
-    """A secret that may publish a stream; only its SHA-256 and a visible prefix are stored."""
+    """A secret that may publish a stream; only its keyed digest and a prefix are stored."""
 
     __tablename__ = "stream_keys"
     __table_args__ = (

@@ -72,7 +72,7 @@ class User(Timestamped, Base):
 
 
 class UserToken(Base):
-    """A single-use token for verification or reset; only its SHA-256 is stored."""
+    """A single-use token for verification or reset; only its keyed digest is stored."""
 
     __tablename__ = "user_tokens"
     __table_args__ = (

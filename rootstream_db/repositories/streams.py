@@ -77,7 +77,7 @@ class StreamRepository(Repository[Stream]):
 
 
 class StreamKeyRepository(Repository[StreamKey]):
-    """Stream keys, found by the SHA-256 of the secret."""
+    """Stream keys, found by the digest of the secret."""
 
     model = StreamKey
 

@@ -1,48 +1,74 @@
-"""Bearer tokens: made from 256 random bits, shown once, stored as a digest.
+"""The form of bearer tokens: what they look like, what is garbage, how they are shown.
 
-The form of a token is ``<prefix>_<43 base62 digits><6 base62 digits>``, for example
-``rsk_4fXo…``: the prefix says what the token is for, the 43 digits are the secret, the last 6 are
-the CRC-32 of everything before them. A double click selects the whole token, a secret scanner
-finds it with ``rs[a-z]_[0-9A-Za-z]{49}``, and a mistyped or made-up one is refused by
-``looks_like`` before anything is looked up. Prefixes in use: ``rsk`` publishes a stream, ``rsv``
-verifies an e-mail address, ``rsr`` resets a password, ``rss`` is a login session.
+A token is ``rs<kind><version>_<43 base62 digits><6 base62 digits>``, for example ``rsk1_4fXo…``.
+The kind says what it is for, the version which pepper its digest is made with, the 43 digits are
+256 random bits, and the last 6 are the CRC-32 of everything before them. A double click selects
+the whole token, a secret scanner finds it with ``SCAN_PATTERN``, and a mistyped or made-up one is
+refused before anything is looked up. ``TokenMint`` makes tokens and their digests.
 """
 
 from __future__ import annotations
 
-import hashlib
 import re
-import secrets
 import string
 import zlib
-from typing import TypeGuard
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final, Literal
 
-ALPHABET = string.digits + string.ascii_uppercase + string.ascii_lowercase
+from rootstream_db.errors import InvalidTokenError
+
+ALPHABET: Final = string.digits + string.ascii_uppercase + string.ascii_lowercase
 """The digits of base 62, the form secret scanners and double clicks take whole."""
 
-SECRET_BITS = 256
-"""Random bits in a token; OWASP ASVS 5.0 7.2.3 asks for at least 128."""
+SECRET_LENGTH: Final = 43
+"""Random base62 digits in a token: 62**43 > 2**256. ASVS 5.0 7.2.3 asks for 128 bits."""
 
-SECRET_LENGTH = 43
-"""Base62 digits that hold ``SECRET_BITS``: 62**43 > 2**256."""
-
-CHECKSUM_LENGTH = 6
+CHECKSUM_LENGTH: Final = 6
 """Base62 digits that hold a CRC-32: 62**6 > 2**32."""
 
-VISIBLE_SECRET_LENGTH = 4
+VISIBLE_SECRET_LENGTH: Final = 4
 """Secret digits that may be shown; the 232 bits that remain cannot be guessed."""
 
-_PREFIX = re.compile(r"[a-z][a-z0-9]{1,7}", re.ASCII)
+SCAN_PATTERN: Final = r"rs[a-z][1-9][0-9]?_[0-9A-Za-z]{49}\b"
+"""What every token looks like, in the syntax that all secret scanners share (RE2, PCRE, Python)."""
+
+_FORM: Final = re.compile(
+    r"(?P<kind>rs[a-z])(?P<version>[1-9][0-9]?)_[0-9A-Za-z]{43}(?P<checksum>[0-9A-Za-z]{6})"
+)
+_SCAN: Final = re.compile(SCAN_PATTERN)
+_SHORTEST: Final = len("rss1_") + SECRET_LENGTH + CHECKSUM_LENGTH
+_PAIRS: Final = tuple(high + low for high in ALPHABET for low in ALPHABET)
+
+
+class TokenKind(StrEnum):
+    """What a token is for; the value is how it begins."""
+
+    SESSION = "rss"
+    """A login session."""
+    STREAM_KEY = "rsk"
+    """Publishing a stream."""
+    API_KEY = "rsa"
+    """A program that acts for somebody."""
+    VERIFY_EMAIL = "rsv"
+    """Proving an e-mail address."""
+    RESET_PASSWORD = "rsr"  # noqa: S105 - a prefix, not a password
+    """Choosing a new password."""
+    TRUSTED_DEVICE = "rsd"
+    """A device that is remembered."""
+    MFA_CHALLENGE = "rsm"
+    """A login that still owes its second factor."""
 
 
 class SecretText(str):
     """Text that must not end up in a log: it works as ``str``, only its ``repr`` is masked.
 
-    >>> key = SecretText("rsk_secret")
+    >>> key = SecretText("rsk1_secret")
     >>> key
     SecretText('**********')
     >>> f"{key}"
-    'rsk_secret'
+    'rsk1_secret'
     """
 
     __slots__ = ()
@@ -51,64 +77,64 @@ class SecretText(str):
         return "SecretText('**********')"
 
 
-def new_token(prefix: str) -> SecretText:
-    """Return a new random token that starts with ``prefix`` and an underscore.
+@dataclass(frozen=True, slots=True)
+class TokenForm:
+    """What a well-formed token says about itself.
+
+    Attributes:
+        kind: what it is for.
+        version: which pepper its digest is made with.
+    """
+
+    kind: TokenKind
+    version: int
+
+
+def read_form(token: object) -> TokenForm:
+    """Return what a token says about itself; that it was ever issued is another question.
+
+    However long or odd the input is, the answer takes a few microseconds. The checksum is no
+    secret: it saves a look-up for garbage, it does not stop somebody who knows the form.
 
     Raises:
-        ValueError: the prefix is not 2 to 8 lower-case letters and digits.
+        InvalidTokenError: it has not the form of a token.
     """
-    if _PREFIX.fullmatch(prefix) is None:
-        raise ValueError(f"a token prefix is 2 to 8 lower-case letters and digits, not {prefix!r}")
-    body = f"{prefix}_{_base62(secrets.randbits(SECRET_BITS), SECRET_LENGTH)}"
-    return SecretText(body + _checksum(body))
+    if not isinstance(token, str) or not _SHORTEST <= len(token) <= _SHORTEST + 1:
+        raise _refused("shape")
+    match = _FORM.fullmatch(token)
+    if match is None:
+        raise _refused("shape")
+    if match["checksum"] != checksum(token[:-CHECKSUM_LENGTH]):
+        raise _refused("checksum")
+    try:
+        return TokenForm(TokenKind(match["kind"]), int(match["version"]))
+    except ValueError:
+        raise _refused("kind") from None
 
 
-def looks_like(token: object, prefix: str) -> TypeGuard[str]:
-    """Whether ``token`` has the form and the checksum of a token with that prefix.
-
-    True says nothing about whether the token was ever issued. The checksum is no secret: it
-    saves a look-up for garbage, it does not stop somebody who knows the form.
-    """
-    if not isinstance(token, str) or len(token) != token_length(prefix):
-        return False
-    body, checksum = token[:-CHECKSUM_LENGTH], token[-CHECKSUM_LENGTH:]
-    secret = token[len(prefix) + 1 :]
-    if not (token.startswith(f"{prefix}_") and secret.isascii() and secret.isalnum()):
-        return False
-    return checksum == _checksum(body)
+def find_tokens(text: str) -> Iterator[SecretText]:
+    """Yield the tokens in a text, as a secret scanner would; look-alikes fail their checksum."""
+    for match in _SCAN.finditer(text):
+        if match[0][-CHECKSUM_LENGTH:] == checksum(match[0][:-CHECKSUM_LENGTH]):
+            yield SecretText(match[0])
 
 
-def token_length(prefix: str) -> int:
-    """Return the length of every token with that prefix."""
-    return len(prefix) + 1 + SECRET_LENGTH + CHECKSUM_LENGTH
-
-
-def token_hash(token: str) -> bytes:
-    """Return the 32 bytes under which the token is stored and found.
-
-    Every stored token goes through here, so that a keyed digest can take the place of SHA-256
-    without a change elsewhere. A salt would add nothing to 256 random bits.
-    """
-    return hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()
+def checksum(body: str) -> str:
+    """Return the six digits that end a token which begins with ``body``."""
+    number, low = divmod(zlib.crc32(body.encode("ascii")), len(_PAIRS))
+    high, middle = divmod(number, len(_PAIRS))
+    return _PAIRS[high] + _PAIRS[middle] + _PAIRS[low]
 
 
 def visible_prefix(token: str) -> str:
     """Return the start of the token by which a person recognises it, at most 13 characters.
 
-    >>> visible_prefix("rsk_4fXoQz81…")
-    'rsk_4fXo'
+    >>> visible_prefix("rsk1_4fXoQz81…")
+    'rsk1_4fXo'
     """
     prefix, separator, secret = token.partition("_")
     return f"{prefix[:8]}{separator}{secret[:VISIBLE_SECRET_LENGTH]}"
 
 
-def _base62(number: int, length: int) -> str:
-    digits = []
-    for _ in range(length):
-        number, digit = divmod(number, len(ALPHABET))
-        digits.append(ALPHABET[digit])
-    return "".join(reversed(digits))
-
-
-def _checksum(body: str) -> str:
-    return _base62(zlib.crc32(body.encode()), CHECKSUM_LENGTH)
+def _refused(reason: Literal["shape", "checksum", "kind"]) -> InvalidTokenError:
+    return InvalidTokenError(reason)

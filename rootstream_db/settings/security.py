@@ -9,7 +9,7 @@ import hashlib
 import logging
 import re
 from collections.abc import Callable
-from typing import Annotated, Final, Literal, TypeAlias
+from typing import Annotated, Final, Literal, Self, TypeAlias
 
 from pydantic import AfterValidator, Field, SecretStr
 
@@ -104,10 +104,16 @@ class SecuritySettings(Section):
     token_peppers: Annotated[SecretStr, _checked_by(parse_peppers)] | None = Field(
         default=None, description="Keys of the digests of tokens: 1:<base64 of 32 bytes>,2:…"
     )
+    issuing_pepper: int | None = Field(
+        default=None,
+        ge=1,
+        le=MOST_PEPPERS,
+        description="Version of the pepper that new tokens get; default: the highest. Name the old "
+        "one until every process knows the new one.",
+    )
     master_keys: Annotated[SecretStr, _checked_by(parse_master_keys)] | None = Field(
         default=None, description="Keys that encrypt stored secrets: 1:<base64 of 32 bytes>,2:…"
     )
-
     sealing_key: int | None = Field(
         default=None,
         ge=1,
@@ -131,6 +137,15 @@ class SecuritySettings(Section):
             ConfigurationError: there are none and this is production.
         """
         return self._keys("master_keys", self.master_keys, parse_master_keys)
+
+    def or_else(self, *, token_peppers: SecretStr, master_keys: SecretStr) -> Self:
+        """Return these settings with the given keys where there are none."""
+        return self.model_copy(
+            update={
+                "token_peppers": self.token_peppers or token_peppers,
+                "master_keys": self.master_keys or master_keys,
+            }
+        )
 
     def _keys(self, name: str, secret: SecretStr | None, parse: Callable[[str], Keys]) -> Keys:
         if secret is not None:

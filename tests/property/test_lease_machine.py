@@ -21,7 +21,7 @@ from rootstream_db.models import EndReason
 from rootstream_db.services.event_store import EventStore
 from rootstream_db.services.streams import LiveState, StreamManager
 from rootstream_db.settings import StreamSettings
-from tests.factories import make_user
+from tests.factories import MINT, make_user
 
 TTL = timedelta(seconds=15)
 GRACE = timedelta(seconds=30)
@@ -215,6 +215,7 @@ def test_leases_do_what_the_model_does(database, cache, bus, clock):
     streams = StreamManager(
         database,
         EventStore(database, clock=clock),
+        tokens=MINT,
         cache=cache,
         bus=bus,
         settings=StreamSettings(lease_ttl=TTL, reconnect_grace=GRACE),

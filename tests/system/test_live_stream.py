@@ -24,9 +24,10 @@ from typing import Any
 import pytest
 
 from rootstream_db.models import EndReason
-from rootstream_db.security.tokens import new_token
+from rootstream_db.security.tokens import TokenKind
 from rootstream_db.services.event_store import RecordedEvent
 from rootstream_db.testing import ThrowawayServers
+from tests.factories import MINT
 from tests.fixtures.servers import WORKER, clone
 from tests.system.live_site import NGINX, SERVE, Channel, ProxiedSite, Site, eventually
 
@@ -144,7 +145,7 @@ def add_up(totals: dict[str, Any], event: RecordedEvent) -> dict[str, Any]:
 
 
 def wrong(channel: Channel) -> str:
-    return new_token("rsk")
+    return MINT.issue(TokenKind.STREAM_KEY).text
 
 
 def revoked(channel: Channel) -> str:

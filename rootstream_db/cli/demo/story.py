@@ -118,7 +118,7 @@ class Story:
 
     def _refuse_a_wrong_key(self) -> None:
         try:
-            self._rs.streams.start("rsk_not-a-key", node="demo-ingest")
+            self._rs.streams.start("rsk1_not-a-key", node="demo-ingest")
         except PermissionDeniedError as error:
             self.progress.notes.append(f"a wrong key was refused: {error}")
         else:  # pragma: no cover - would be a hole in the product

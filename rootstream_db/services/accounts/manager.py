@@ -24,6 +24,7 @@ from rootstream_db.services.accounts.tokens import OneTimeTokens
 if TYPE_CHECKING:
     from rootstream_db.cache import RedisCache
     from rootstream_db.database import Database
+    from rootstream_db.security.token_mint import TokenMint
     from rootstream_db.services.event_store import EventStore
     from rootstream_db.settings import AccountSettings
     from rootstream_db.unit_of_work import UnitOfWork
@@ -48,6 +49,7 @@ class AccountManager:
         database: where failed logins are counted, in transactions beside the caller's.
         events: the log that changes are appended to.
         settings: cost of passwords, lockout, lifetimes of tokens.
+        tokens: the mint of verification and reset tokens.
         cache: where profiles are cached, if they are; changed ones are dropped from it.
         hasher: the password hasher; one of the settings' profile unless given.
     """
@@ -58,12 +60,13 @@ class AccountManager:
         events: EventStore,
         settings: AccountSettings,
         *,
+        tokens: TokenMint,
         cache: RedisCache | None = None,
         hasher: PasswordHasher | None = None,
     ) -> None:
         self._settings = settings
         self._journal = AccountJournal(events, cache)
-        self._tokens = OneTimeTokens(settings)
+        self._tokens = OneTimeTokens(tokens, settings)
         self._passwords = AccountPasswords(
             settings,
             hasher=hasher or PasswordHasher(settings.argon2_profile),

@@ -5,21 +5,26 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
-from rootstream_db.errors import CodeReusedError, InvalidCodeError
+from rootstream_db.errors import CodeReusedError, InvalidCodeError, InvalidTokenError
 from rootstream_db.models.users import TokenPurpose, User, UserToken
-from rootstream_db.security.tokens import SecretText, looks_like, new_token, token_hash
+from rootstream_db.security.tokens import SecretText, TokenKind
 
 if TYPE_CHECKING:
+    from rootstream_db.security.token_mint import TokenMint
     from rootstream_db.settings import AccountSettings
     from rootstream_db.unit_of_work import UnitOfWork
 
-TOKEN_PREFIXES: Final = {TokenPurpose.VERIFY_EMAIL: "rsv", TokenPurpose.RESET_PASSWORD: "rsr"}
+KINDS: Final = {
+    TokenPurpose.VERIFY_EMAIL: TokenKind.VERIFY_EMAIL,
+    TokenPurpose.RESET_PASSWORD: TokenKind.RESET_PASSWORD,
+}
 
 
 class OneTimeTokens:
     """Issues and redeems tokens of which only the digest is stored."""
 
-    def __init__(self, settings: AccountSettings) -> None:
+    def __init__(self, mint: TokenMint, settings: AccountSettings) -> None:
+        self._mint = mint
         self._lifetimes: dict[TokenPurpose, timedelta] = {
             TokenPurpose.VERIFY_EMAIL: settings.verification_ttl,
             TokenPurpose.RESET_PASSWORD: settings.reset_ttl,
@@ -31,16 +36,16 @@ class OneTimeTokens:
         The caller holds the lock on the account, so that two issuers cannot leave two tokens.
         """
         work.user_tokens.void(user.id, purpose)
-        token = new_token(TOKEN_PREFIXES[purpose])
+        issued = self._mint.issue(KINDS[purpose])
         work.user_tokens.add(
             UserToken(
                 user_id=user.id,
                 purpose=purpose,
-                token_hash=token_hash(token),
+                token_hash=issued.digest,
                 expires_at=work.now + self._lifetimes[purpose],
             )
         )
-        return token
+        return issued.text
 
     def find(self, work: UnitOfWork, token: str, purpose: TokenPurpose) -> UserToken:
         """Return a token that can be redeemed; it is not used up yet.
@@ -49,9 +54,7 @@ class OneTimeTokens:
             CodeReusedError: it was redeemed before.
             InvalidCodeError: it is expired, voided, for another purpose or never existed.
         """
-        if not looks_like(token, TOKEN_PREFIXES[purpose]):
-            raise _invalid()
-        row = work.user_tokens.get_by_hash(token_hash(token))
+        row = work.user_tokens.get_by_hash(self._digest(token, purpose))
         if row is None or row.purpose is not purpose:
             raise _invalid()
         if row.used_at is not None:
@@ -67,9 +70,15 @@ class OneTimeTokens:
             CodeReusedError: somebody else redeemed it meanwhile.
             InvalidCodeError: it was voided meanwhile.
         """
-        redeemed = work.user_tokens.redeem(token_hash(token), now=work.now)
+        redeemed = work.user_tokens.redeem(self._digest(token, purpose), now=work.now)
         # Who comes second learns why by looking again.
         return redeemed or self.find(work, token, purpose)
+
+    def _digest(self, token: str, purpose: TokenPurpose) -> bytes:
+        try:
+            return self._mint.digest(token, KINDS[purpose])
+        except InvalidTokenError as error:
+            raise _invalid() from error
 
 
 def _invalid() -> InvalidCodeError:

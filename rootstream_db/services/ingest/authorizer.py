@@ -16,13 +16,14 @@ from rootstream_db.errors import (
     ValidationError,
 )
 from rootstream_db.models import Stream, StreamSession, Visibility
-from rootstream_db.security.tokens import token_hash
 from rootstream_db.services.ingest.requests import Decision, HookEvent, IngestRequest
 from rootstream_db.services.live_lease import Phase
+from rootstream_db.services.streams.lease_keeper import key_digest
 from rootstream_db.services.streams.values import Lease, lease_of, lease_state
 
 if TYPE_CHECKING:
     from rootstream_db.database import Database
+    from rootstream_db.security.token_mint import TokenMint
     from rootstream_db.services.recordings import RecordingManager
     from rootstream_db.services.streams import StreamManager
     from rootstream_db.services.viewers import ViewerManager
@@ -52,11 +53,13 @@ class IngestAuthorizer:
         self,
         database: Database,
         *,
+        tokens: TokenMint,
         streams: StreamManager,
         recordings: RecordingManager,
         viewers: ViewerManager,
     ) -> None:
         self._database = database
+        self._tokens = tokens
         self._streams = streams
         self._recordings = recordings
         self._viewers = viewers
@@ -90,8 +93,9 @@ class IngestAuthorizer:
     def _publish(self, request: IngestRequest) -> Decision:
         if request.key is None:
             return Decision(allow=False, reason="no stream key was presented")
+        digest = key_digest(self._tokens, request.key)
         with self._database.read() as work:
-            known = work.stream_keys.get_with_stream(token_hash(request.key))
+            known = work.stream_keys.get_with_stream(digest)
         stream = None if known is None else known[1]
         named = request.public_id is not None
         if stream is not None and named and request.public_uuid != stream.public_id:
@@ -141,11 +145,22 @@ class IngestAuthorizer:
 
     def _lease(self, request: IngestRequest) -> Lease | None:
         with self._database.read() as work:
-            stream_id = _stream_id(work, request)
+            stream_id = self._stream_id(work, request)
             live = None if stream_id is None else work.stream_live.get(stream_id)
             if live is None or live.lease_owner != request.owner:
                 return None
             return lease_of(live) if lease_state(live).phase(work.now) in _HELD else None
+
+    def _stream_id(self, work: UnitOfWork, request: IngestRequest) -> int | None:
+        """Return the stream that a hook is about: its key's, revoked or not, else the named one."""
+        if request.key is None:
+            stream = _public_stream(work, request)
+            return None if stream is None else stream.id
+        try:
+            key = work.stream_keys.get_by_hash(key_digest(self._tokens, request.key))
+        except PermissionDeniedError:
+            return None
+        return None if key is None else key.stream_id
 
     # Viewers
 
@@ -163,7 +178,7 @@ class IngestAuthorizer:
 
     def _play_done(self, request: IngestRequest) -> Decision:
         with self._database.read() as work:
-            stream_id = _stream_id(work, request)
+            stream_id = self._stream_id(work, request)
         if stream_id is None:
             return Decision(allow=True, reason="ignored: no such stream")
         self._viewers.leave(stream_id, viewer=request.owner)
@@ -198,7 +213,7 @@ class IngestAuthorizer:
         if request.file_path is None:
             raise ValidationError("the hook names no file", field="path")
         with self._database.read() as work:
-            stream_id = _stream_id(work, request)
+            stream_id = self._stream_id(work, request)
         if stream_id is None:
             return Decision(allow=False, reason="no stream belongs to the recording")
         # Read outside of any transaction: it takes as long as the file is large.
@@ -216,15 +231,6 @@ class IngestAuthorizer:
             return Decision(allow=True, reason=reason, stream_id=session.stream_id)
 
         return self._database.run(add)
-
-
-def _stream_id(work: UnitOfWork, request: IngestRequest) -> int | None:
-    """Return the stream that a hook is about: its key's, revoked or not, else the named one."""
-    if request.key is not None:
-        key = work.stream_keys.get_by_hash(token_hash(request.key))
-        return None if key is None else key.stream_id
-    stream = _public_stream(work, request)
-    return None if stream is None else stream.id
 
 
 def _public_stream(work: UnitOfWork, request: IngestRequest) -> Stream | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Final, Unpack
+from typing import TYPE_CHECKING, Any, Unpack
 
 from rootstream_db.errors import NotFoundError
 from rootstream_db.models import (
@@ -15,7 +15,7 @@ from rootstream_db.models import (
     StreamTotals,
     User,
 )
-from rootstream_db.security.tokens import SecretText, new_token, token_hash, visible_prefix
+from rootstream_db.security.tokens import SecretText, TokenKind
 from rootstream_db.services.streams.board import LiveBoard
 from rootstream_db.services.streams.broadcasts import Broadcast, Broadcasts
 from rootstream_db.services.streams.rules import (
@@ -28,16 +28,15 @@ from rootstream_db.services.streams.rules import (
 from rootstream_db.unit_of_work import UnitOfWork
 
 if TYPE_CHECKING:
+    from rootstream_db.security.token_mint import TokenMint
     from rootstream_db.services.event_store import EventStore
-
-KEY_PREFIX: Final = "rsk"
-"""How a stream key begins, so that people and secret scanners know one when they see it."""
 
 
 class StreamCatalogue:
     """What an owner does with streams, in the caller's unit of work."""
 
     _events: EventStore
+    _tokens: TokenMint
     _board: LiveBoard
     _broadcasts: Broadcasts
 
@@ -122,12 +121,12 @@ class StreamCatalogue:
             ValidationError: the label or the validity breaks a rule.
         """
         check_validity(not_before, expires_at, work.now)
-        secret = new_token(KEY_PREFIX)
+        issued = self._tokens.issue(TokenKind.STREAM_KEY)
         key = work.stream_keys.add(
             StreamKey(
                 stream_id=stream.id,
-                key_hash=token_hash(secret),
-                prefix=visible_prefix(secret),
+                key_hash=issued.digest,
+                prefix=issued.prefix,
                 label=check_label(label),
                 not_before=not_before,
                 expires_at=expires_at,
@@ -135,7 +134,7 @@ class StreamCatalogue:
         )
         validity = {"not_before": _iso(not_before), "expires_at": _iso(expires_at)}
         self._append(work, stream, "StreamKeyIssued", {**_name(key), **validity})
-        return key, secret
+        return key, issued.text
 
     def revoke_key(self, work: UnitOfWork, key: StreamKey) -> None:
         """Withdraw the key for ever; a broadcast that was started or resumed with it ends now.

@@ -5,8 +5,15 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any, Final
 
-from rootstream_db.errors import PermissionDeniedError, StaleLeaseError, StreamAlreadyLiveError
+from rootstream_db.errors import (
+    InvalidTokenError,
+    PermissionDeniedError,
+    StaleLeaseError,
+    StreamAlreadyLiveError,
+)
 from rootstream_db.models import EndReason, Stream, StreamKey, StreamLive, StreamSession
+from rootstream_db.security.token_mint import TokenMint
+from rootstream_db.security.tokens import TokenKind
 from rootstream_db.services.live_lease import (
     LeaveAction,
     LeaveDecision,
@@ -151,6 +158,18 @@ def _admitted(work: UnitOfWork, key_hash: bytes) -> tuple[StreamKey, Stream]:
     if refusal is not None:
         raise _denied(refusal, stream)
     return key, stream
+
+
+def key_digest(tokens: TokenMint, key: str) -> bytes:
+    """Return what a stream key is stored under; garbage is refused without a look-up.
+
+    Raises:
+        PermissionDeniedError: it cannot be a stream key.
+    """
+    try:
+        return tokens.digest(key, TokenKind.STREAM_KEY)
+    except InvalidTokenError as error:
+        raise unknown_key() from error
 
 
 def unknown_key() -> PermissionDeniedError:

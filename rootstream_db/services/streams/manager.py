@@ -7,14 +7,14 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Unpack
 
 from rootstream_db.clock import Clock, utc_now
+from rootstream_db.errors import PermissionDeniedError
 from rootstream_db.models import StreamSession
-from rootstream_db.security.tokens import looks_like, token_hash
 from rootstream_db.services.accounts.rules import check_ip_address
 from rootstream_db.services.live_lease import Phase
 from rootstream_db.services.streams.board import LiveBoard
 from rootstream_db.services.streams.broadcasts import Broadcasts
-from rootstream_db.services.streams.catalogue import KEY_PREFIX, StreamCatalogue
-from rootstream_db.services.streams.lease_keeper import REAP_BATCH, LeaseKeeper, unknown_key
+from rootstream_db.services.streams.catalogue import StreamCatalogue
+from rootstream_db.services.streams.lease_keeper import REAP_BATCH, LeaseKeeper, key_digest
 from rootstream_db.services.streams.rules import (
     Seen,
     check_owner,
@@ -35,6 +35,7 @@ from rootstream_db.services.streams.values import (
 if TYPE_CHECKING:
     from rootstream_db.cache import EventBus, RedisCache
     from rootstream_db.database import Database
+    from rootstream_db.security.token_mint import TokenMint
     from rootstream_db.services.event_store import EventStore
     from rootstream_db.settings import StreamSettings
 
@@ -59,6 +60,7 @@ class StreamManager(StreamCatalogue):
         database: Database,
         events: EventStore,
         *,
+        tokens: TokenMint,
         cache: RedisCache,
         bus: EventBus,
         settings: StreamSettings,
@@ -66,6 +68,7 @@ class StreamManager(StreamCatalogue):
     ) -> None:
         self._database = database
         self._events = events
+        self._tokens = tokens
         self._clock = clock
         self._board = LiveBoard(cache, bus)
         self._broadcasts = Broadcasts(
@@ -103,9 +106,7 @@ class StreamManager(StreamCatalogue):
                 account of the stream's owner is closed.
             StreamAlreadyLiveError: somebody else holds the lease.
         """
-        if not looks_like(key, KEY_PREFIX):
-            raise unknown_key()
-        digest = token_hash(key)
+        digest = key_digest(self._tokens, key)
         # Chosen before the transaction: its re-run after a lost answer must be the same connection.
         connection = connection_id if connection_id is not None else uuid.uuid4().hex
         publisher = Publisher(
@@ -174,11 +175,13 @@ class StreamManager(StreamCatalogue):
 
         A lease that lapsed within the grace is found too: its holder may still renew it.
         """
-        if not looks_like(key, KEY_PREFIX):
+        try:
+            digest = key_digest(self._tokens, key)
+        except PermissionDeniedError:
             return None
         owner = check_owner(node, connection_id)
         with self._database.read() as work:
-            found = work.stream_keys.get_by_hash(token_hash(key))
+            found = work.stream_keys.get_by_hash(digest)
             live = None if found is None else work.stream_live.get(found.stream_id)
             if live is None or live.lease_owner != owner:
                 return None

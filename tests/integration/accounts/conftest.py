@@ -11,6 +11,7 @@ from rootstream_db.security.passwords import PasswordHasher
 from rootstream_db.services.accounts import AccountManager
 from rootstream_db.services.event_store import EventStore
 from rootstream_db.settings import AccountSettings
+from tests.factories import MINT
 
 PASSWORD = "correct horse battery staple"
 
@@ -51,7 +52,7 @@ def account_settings():
 @pytest.fixture
 def accounts(database, clock, account_settings, hasher):
     events = EventStore(database, clock=clock)
-    return AccountManager(database, events, account_settings, hasher=hasher)
+    return AccountManager(database, events, account_settings, tokens=MINT, hasher=hasher)
 
 
 @pytest.fixture
@@ -65,7 +66,7 @@ def alice(accounts, database):
 @pytest.fixture
 def committed_accounts(committed_database, clock, account_settings, hasher):
     events = EventStore(committed_database, clock=clock)
-    return AccountManager(committed_database, events, account_settings, hasher=hasher)
+    return AccountManager(committed_database, events, account_settings, tokens=MINT, hasher=hasher)
 
 
 @pytest.fixture

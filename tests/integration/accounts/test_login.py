@@ -17,6 +17,7 @@ from rootstream_db.security.passwords import PasswordHasher
 from rootstream_db.services.accounts import AccountManager
 from rootstream_db.services.event_store import EventStore
 from rootstream_db.settings import AccountSettings
+from tests.factories import MINT
 
 PASSWORD = "correct horse battery staple"
 
@@ -79,7 +80,7 @@ def test_unknown_wrong_and_deactivated_are_answered_alike(accounts, database, al
 def test_unknown_and_wrong_take_the_same_time_at_the_real_cost(database, clock):
     settings = AccountSettings(lockout_failures=1000)
     events = EventStore(database, clock=clock)
-    accounts = AccountManager(database, events, settings)
+    accounts = AccountManager(database, events, settings, tokens=MINT)
     with database.transaction() as work:
         accounts.register(work, username="alice", email="alice@example.com", password=PASSWORD)
 
@@ -206,7 +207,7 @@ def test_idle_counts_and_expired_tokens_are_cleaned_up(accounts, database, alice
 
 def test_a_login_renews_a_hash_made_at_another_cost(accounts, database, alice, clock, told):
     events = EventStore(database, clock=clock)
-    stronger = AccountManager(database, events, AccountSettings())
+    stronger = AccountManager(database, events, AccountSettings(), tokens=MINT)
     user = log_in(stronger, database)
     assert user.password_hash.startswith("$argon2id$v=19$m=65536,t=3,p=4$")
     assert PasswordHasher().verify(user.password_hash, PASSWORD)
@@ -220,7 +221,7 @@ def test_a_deactivated_account_is_not_rehashed_which_would_take_twice_as_long(
         accounts.deactivate(work, alice)
     costly = type(hasher)("rfc9106-low-memory")
     events = EventStore(database, clock=clock)
-    stronger = AccountManager(database, events, AccountSettings(), hasher=costly)
+    stronger = AccountManager(database, events, AccountSettings(), tokens=MINT, hasher=costly)
     with pytest.raises(InvalidCredentialsError):
         log_in(stronger, database)
     assert (1, 0) == (costly.verified, costly.hashed)

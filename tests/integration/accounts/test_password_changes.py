@@ -16,9 +16,11 @@ from rootstream_db.errors import (
     ValidationError,
 )
 from rootstream_db.models import TokenPurpose, UserSession
-from rootstream_db.security.tokens import SecretText, new_token, token_hash
+from rootstream_db.security.tokens import SecretText, TokenKind
+from tests.factories import MINT
 
 PASSWORD = "correct horse battery staple"
+NEVER_ISSUED = MINT.issue(TokenKind.RESET_PASSWORD).text
 BETTER = "another horse, another staple"
 RESET, VERIFY = TokenPurpose.RESET_PASSWORD, TokenPurpose.VERIFY_EMAIL
 
@@ -111,9 +113,9 @@ def test_the_password_of_a_deactivated_account_cannot_be_changed(do, alice):
 def test_a_token_is_shown_once_and_stored_as_a_digest(do, database, alice, clock, told):
     token = do("issue_token", alice, RESET)
     with database.transaction() as work:
-        row = work.user_tokens.get_by_hash(token_hash(token))
+        row = work.user_tokens.get_by_hash(MINT.digest(token, TokenKind.RESET_PASSWORD))
     assert isinstance(token, SecretText)
-    assert token.startswith("rsr_")
+    assert token.startswith("rsr1_")
     assert (alice.id, RESET, clock() + timedelta(hours=1)) == (
         row.user_id,
         row.purpose,
@@ -176,7 +178,14 @@ def test_a_token_of_one_purpose_is_none_of_the_other(do, alice):
 
 @pytest.mark.parametrize(
     "token",
-    ["", "rsr_", "' OR 1=1 --", "a" * 1_000_000, "rsr_" + "\0" * 49, new_token("rsr")],
+    [
+        "",
+        "rsr1_",
+        "' OR 1=1 --",
+        "a" * 1_000_000,
+        "rsr1_" + "\0" * 49,
+        MINT.issue(TokenKind.RESET_PASSWORD).text,
+    ],
     ids=["empty", "prefix", "injection", "megabyte", "nul", "never issued"],
 )
 def test_an_unknown_token_is_refused(do, alice, token):
@@ -188,7 +197,7 @@ def test_a_digest_under_another_purpose_is_refused(do, database, alice):
     # Somebody who can write rows plants a token under the wrong purpose.
     token = do("issue_token", alice, VERIFY)
     with database.transaction() as work:
-        work.user_tokens.get_by_hash(token_hash(token)).purpose = RESET
+        work.user_tokens.get_by_hash(MINT.digest(token, TokenKind.VERIFY_EMAIL)).purpose = RESET
     with pytest.raises(InvalidCodeError):
         do("verify_email", token)
 

@@ -11,7 +11,7 @@ from sqlalchemy import text
 from rootstream_db.errors import InvalidCredentialsError, NotFoundError, ValidationError
 from rootstream_db.models import BillingAccount, UserSession
 from rootstream_db.services.accounts import AccountManager
-from tests.factories import make_stream
+from tests.factories import MINT, make_stream
 
 PASSWORD = "correct horse battery staple"
 
@@ -52,6 +52,7 @@ def test_a_cached_profile_is_forgotten_after_the_commit(rootstream, account_sett
         rootstream.database,
         rootstream.events,
         account_settings,
+        tokens=MINT,
         cache=rootstream.cache,
         hasher=hasher,
     )

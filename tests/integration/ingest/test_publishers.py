@@ -11,11 +11,11 @@ import pytest
 
 from rootstream_db.models import EndReason, Stream, StreamSession
 from rootstream_db.rootstream import RootStream
-from rootstream_db.security.tokens import SecretText, new_token
+from rootstream_db.security.tokens import SecretText, TokenKind
 from rootstream_db.services.ingest import Decision, HookEvent, IngestRequest
 from rootstream_db.services.streams import Lease
 from rootstream_db.testing import FrozenClock
-from tests.factories import make_user
+from tests.factories import MINT, make_user
 
 GONE = timedelta(minutes=5)
 
@@ -113,7 +113,7 @@ def test_a_second_publisher_is_refused_while_the_first_is_there(site: Site):
 
 
 def wrong_key(site: Site) -> SecretText:
-    return new_token("rsk")
+    return MINT.issue(TokenKind.STREAM_KEY).text
 
 
 def malformed_key(site: Site) -> SecretText:
@@ -200,7 +200,7 @@ def test_an_update_of_a_connection_without_a_lease_is_refused(site: Site):
     site.ask(HookEvent.PUBLISH)
 
     assert not site.ask(HookEvent.UPDATE, connection="18").allow
-    assert not site.ask(HookEvent.UPDATE, key=new_token("rsk")).allow
+    assert not site.ask(HookEvent.UPDATE, key=MINT.issue(TokenKind.STREAM_KEY).text).allow
     assert site.is_live
 
 

@@ -15,13 +15,13 @@ import pytest
 from rootstream_db.errors import ConfigurationError
 from rootstream_db.models import Recording, Stream
 from rootstream_db.rootstream import RootStream
-from rootstream_db.security.tokens import SecretText, new_token
+from rootstream_db.security.tokens import SecretText, TokenKind
 from rootstream_db.services.ingest import Decision, HookEvent, IngestRequest
 from rootstream_db.services.ingest.backlog import Backlog
 from rootstream_db.services.ingest.missed import SETTLED, MissedRecordings
 from rootstream_db.services.recordings import RecordedFile
 from rootstream_db.testing import FrozenClock
-from tests.factories import make_user
+from tests.factories import MINT, make_user
 
 SECOND = timedelta(seconds=1)
 
@@ -174,7 +174,7 @@ def test_a_recording_of_nothing_that_is_known_is_refused(
 
     for request in (
         hook(path, key=key),  # never live
-        hook(path, key=new_token("rsk")),
+        hook(path, key=MINT.issue(TokenKind.STREAM_KEY).text),
         hook(path, public_id="3d9e5a3a-52c4-4f0e-8d7b-0a3bb0a8f6aa"),
         hook(path, public_id="no-uuid"),
     ):

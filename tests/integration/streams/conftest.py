@@ -10,7 +10,7 @@ from rootstream_db.services.billing import BillingManager
 from rootstream_db.services.event_store import EventStore
 from rootstream_db.services.streams import StreamManager
 from rootstream_db.settings import CacheSettings, RedisSettings, StreamSettings
-from tests.factories import make_user
+from tests.factories import MINT, make_user
 
 
 @pytest.fixture
@@ -27,7 +27,13 @@ def billing(events, clock):
 def streams(database, events, cache, bus, clock):
     """A stream manager whose transactions are rolled back after the test."""
     return StreamManager(
-        database, events, cache=cache, bus=bus, settings=StreamSettings(), clock=clock
+        database,
+        events,
+        tokens=MINT,
+        cache=cache,
+        bus=bus,
+        settings=StreamSettings(),
+        clock=clock,
     )
 
 
@@ -92,7 +98,13 @@ def lonely_streams(database, events, clock):
     nowhere = RedisSettings(url=SecretStr("redis://127.0.0.1:1"))
     with RedisCache(nowhere, ttls=CacheSettings()) as cache, EventBus(nowhere) as bus:
         yield StreamManager(
-            database, events, cache=cache, bus=bus, settings=StreamSettings(), clock=clock
+            database,
+            events,
+            tokens=MINT,
+            cache=cache,
+            bus=bus,
+            settings=StreamSettings(),
+            clock=clock,
         )
 
 

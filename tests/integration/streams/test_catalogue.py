@@ -6,8 +6,9 @@ import pytest
 
 from rootstream_db.errors import NotFoundError, ValidationError
 from rootstream_db.models import EndReason, RecordPolicy, Visibility
-from rootstream_db.security.tokens import looks_like, token_hash
+from rootstream_db.security.tokens import TokenKind, read_form
 from rootstream_db.testing import EPOCH
+from tests.factories import MINT
 
 
 def keys_of(work, stream):
@@ -36,7 +37,7 @@ class TestCreate:
         assert stream is work.streams.get_by_public_id(stream.public_id)
         assert not work.stream_live.get_one(stream.id).is_live
         assert 0 == work.stream_totals.get_one(stream.id).views
-        assert looks_like(key, "rsk")
+        assert TokenKind.STREAM_KEY is read_form(key).kind
 
     def test_a_stream_of_nothing_but_a_name_has_the_defaults(self, work, streams, owner):
         stream, _ = streams.create(work, owner=owner, name="x")
@@ -121,9 +122,9 @@ class TestKeys:
     def test_only_the_digest_and_a_visible_prefix_are_stored(self, work, streams, stream, key):
         (stored,) = keys_of(work, stream)
 
-        assert token_hash(key) == stored.key_hash
-        assert key[:8] == stored.prefix
-        assert stored is work.stream_keys.get_by_hash(token_hash(key))
+        assert MINT.digest(key, TokenKind.STREAM_KEY) == stored.key_hash
+        assert key[:9] == stored.prefix
+        assert stored is work.stream_keys.get_by_hash(MINT.digest(key, TokenKind.STREAM_KEY))
 
     def test_a_stream_may_have_many_keys(self, work, streams, stream):
         row, key = streams.issue_key(
@@ -131,7 +132,7 @@ class TestKeys:
         )
 
         assert ["", "Studio B"] == [stored.label for stored in keys_of(work, stream)]
-        assert row.key_hash == token_hash(key)
+        assert row.key_hash == MINT.digest(key, TokenKind.STREAM_KEY)
 
     @pytest.mark.parametrize(
         ("arguments", "field"),

@@ -11,10 +11,11 @@ from rootstream_db.errors import (
     StreamAlreadyLiveError,
     ValidationError,
 )
-from rootstream_db.security.tokens import new_token
+from rootstream_db.security.tokens import TokenKind
 from rootstream_db.services.streams import StreamManager
 from rootstream_db.settings import DatabaseSettings, StreamSettings
 from rootstream_db.testing import EPOCH
+from tests.factories import MINT
 
 TTL = 15
 GRACE = 30
@@ -59,20 +60,20 @@ class TestStart:
             streams.start(key, node="a")
 
     @pytest.mark.parametrize(
-        "garbage", ["", "hello", "rsk_" + "a" * 49, "rsv_" + "0" * 49, "\0" * 53, "ключ", None, 7]
+        "garbage", ["", "hello", "rsk1_" + "a" * 49, "rsv1_" + "0" * 49, "\0" * 54, "ключ", None, 7]
     )
     def test_garbage_is_refused_without_asking_the_database(self, events, cache, bus, garbage):
         settings = DatabaseSettings(url=SecretStr("postgresql://nobody@nowhere.invalid/none"))
         with Database(settings) as unreachable:
             streams = StreamManager(
-                unreachable, events, cache=cache, bus=bus, settings=StreamSettings()
+                unreachable, events, tokens=MINT, cache=cache, bus=bus, settings=StreamSettings()
             )
             with pytest.raises(PermissionDeniedError, match=r"^unknown stream key$"):
                 streams.start(garbage, node="a")
 
     def test_a_key_that_was_never_issued_is_refused_in_the_same_words(self, streams):
         with pytest.raises(PermissionDeniedError, match=r"^unknown stream key$"):
-            streams.start(new_token("rsk"), node="a")
+            streams.start(MINT.issue(TokenKind.STREAM_KEY).text, node="a")
 
     def test_a_revoked_key_is_refused(self, streams, key, stream, database):
         with database.transaction() as work:
@@ -151,6 +152,9 @@ class TestFindLease:
 
         assert streams.find_lease(key, node="a", connection_id="2") is None
         assert streams.find_lease("garbage", node="a", connection_id="1") is None
-        assert streams.find_lease(new_token("rsk"), node="a", connection_id="1") is None
+        assert (
+            streams.find_lease(MINT.issue(TokenKind.STREAM_KEY).text, node="a", connection_id="1")
+            is None
+        )
         clock.advance(TTL + GRACE)
         assert streams.find_lease(key, node="a", connection_id="1") is None
