@@ -19,6 +19,8 @@ from rootstream_db.cli.demo.told import Check
 from rootstream_db.errors import CommandError
 
 if TYPE_CHECKING:
+    from pydantic import SecretStr
+
     from rootstream_db.models import Recording, Stream
     from rootstream_db.rootstream import RootStream
     from rootstream_db.security.tokens import SecretText
@@ -110,15 +112,20 @@ def _publish(programs: Programs, url: str) -> None:
 @contextmanager
 def _hook_server(rs: RootStream, folder: Path) -> Iterator[str]:
     port = _free_port()
-    url, redis_url = rs.settings.database.url, rs.settings.redis.url
+    settings = rs.settings
     surroundings = {
-        "ROOTSTREAM_DATABASE_URL": url.get_secret_value() if url else "",
-        "ROOTSTREAM_REDIS_URL": redis_url.get_secret_value() if redis_url else "",
+        "ROOTSTREAM_DATABASE_URL": _shown(settings.database.url),
+        "ROOTSTREAM_REDIS_URL": _shown(settings.redis.url),
+        "ROOTSTREAM_SECURITY__TOKEN_PEPPERS": _shown(settings.security.token_peppers),
         "ROOTSTREAM_INGEST__RECORDINGS_DIRECTORY": str(folder / "recordings"),
     }
     command = [sys.executable, "-c", _SERVE, "ingest", "serve", "--port", str(port)]
     with _running("the hook server", command, folder / "hooks.log", surroundings, port=port):
         yield f"http://127.0.0.1:{port}"
+
+
+def _shown(secret: SecretStr | None) -> str:
+    return "" if secret is None else secret.get_secret_value()
 
 
 @contextmanager
