@@ -29,7 +29,8 @@ from rootstream_db.repositories.projections import (
     StreamStatsRepository,
 )
 from rootstream_db.repositories.recordings import RecordingRepository
-from rootstream_db.repositories.sessions import SessionRepository
+from rootstream_db.repositories.session_invalidations import SessionInvalidationRepository
+from rootstream_db.repositories.sessions import AuthStateRepository, SessionRepository
 from rootstream_db.repositories.stream_sessions import StreamSessionRepository
 from rootstream_db.repositories.streams import (
     StreamKeyRepository,
@@ -207,6 +208,16 @@ class UnitOfWork:
     def external_identities(self) -> ExternalIdentityRepository:
         """Who accounts are at other sites."""
         return ExternalIdentityRepository(self.session)
+
+    @cached_property
+    def auth_state(self) -> AuthStateRepository:
+        """What holds for all sessions."""
+        return AuthStateRepository(self.session)
+
+    @cached_property
+    def session_invalidations(self) -> SessionInvalidationRepository:
+        """Ended sessions that Redis has to be told of."""
+        return SessionInvalidationRepository(self.session)
 
     @cached_property
     def streams(self) -> StreamRepository:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import secrets
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
-from rootstream_db.models import Stream, StreamLive, StreamTotals, User
+from rootstream_db.models import Stream, StreamLive, StreamTotals, User, UserSession
+from rootstream_db.security.assurance import AssuranceLevel
 from rootstream_db.security.token_mint import TokenMint
 from rootstream_db.settings import SecuritySettings
 
@@ -21,6 +23,24 @@ def make_user(work: UnitOfWork, **overrides: Any) -> User:
     name = f"user_{secrets.token_hex(6)}"
     values = {"username": name, "email": f"{name}@example.com", "password_hash": "none"}
     return work.users.add(User(**{**values, **overrides}))
+
+
+def make_session(work: UnitOfWork, user: User | None = None, **overrides: Any) -> UserSession:
+    """Insert a session of a day as of now, as a password login leaves it."""
+    user = user or make_user(work)
+    values: dict[str, Any] = {
+        "user_id": user.id,
+        "token_hash": secrets.token_bytes(32),
+        "token_version": 1,
+        "generation": 1,
+        "auth_epoch": user.auth_epoch,
+        "level": AssuranceLevel.PASSWORD,
+        "authenticated_at": work.now,
+        "last_seen_at": work.now,
+        "expires_at": work.now + timedelta(days=1),
+    }
+    values |= overrides
+    return work.sessions.add(UserSession(**{"idle_expires_at": values["expires_at"], **values}))
 
 
 def make_stream(work: UnitOfWork, owner: User | None = None, **overrides: Any) -> Stream:

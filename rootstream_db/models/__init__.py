@@ -33,7 +33,12 @@ from rootstream_db.models.projections import (
     StreamStatsDay,
 )
 from rootstream_db.models.recordings import Recording, RecordingStatus
-from rootstream_db.models.sessions import UserSession
+from rootstream_db.models.sessions import (
+    AuthState,
+    RevokeReason,
+    SessionInvalidation,
+    UserSession,
+)
 from rootstream_db.models.stream_sessions import (
     CounterFlush,
     EndReason,
@@ -62,6 +67,7 @@ __all__ = [
     "AccessVersion",
     "ActivityEntry",
     "ApiKey",
+    "AuthState",
     "Base",
     "BillingAccount",
     "BillingStatus",
@@ -82,10 +88,12 @@ __all__ = [
     "RecordPolicy",
     "Recording",
     "RecordingStatus",
+    "RevokeReason",
     "Role",
     "RoleGrant",
     "RoleParent",
     "RolePermission",
+    "SessionInvalidation",
     "Snapshot",
     "Stream",
     "StreamKey",

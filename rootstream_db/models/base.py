@@ -11,6 +11,7 @@ from typing import Annotated, Any, ClassVar, dataclass_transform
 from sqlalchemy import (
     BigInteger,
     DateTime,
+    Dialect,
     Enum,
     FetchedValue,
     Identity,
@@ -18,11 +19,12 @@ from sqlalchemy import (
     MetaData,
     Numeric,
     Text,
+    TypeDecorator,
     Uuid,
     func,
     text,
 )
-from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.dialects.postgresql import INET, JSONB
 from sqlalchemy.orm import (
     DeclarativeBase,
     Mapped,
@@ -54,6 +56,17 @@ updated_time = Annotated[
     ),
 ]
 counter = Annotated[int, mapped_column(BigInteger, server_default=text("0"))]
+
+
+class IpAddress(TypeDecorator[str]):
+    """An IP address in INET; text in Python, where psycopg would make objects of it."""
+
+    impl = INET
+    cache_ok = True
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> str | None:
+        """Return the address as PostgreSQL shows it."""
+        return None if value is None else str(value)
 
 
 def choice(kind: type[StrEnum], name: str) -> Enum:

@@ -50,6 +50,34 @@ def load(session: Session, model: type[Row], key: object) -> Row | None:
     return session.get(model, key)
 
 
+def fetch_one(
+    session: Session, statement: str, parameters: tuple[Any, ...]
+) -> tuple[Any, ...] | None:
+    """Return the one row of a statement whose text is fixed, as the driver makes it; or None.
+
+    For what runs at every request and needs no instances. Placeholders are the driver's ``%s``.
+    """
+    if session.autoflush:
+        session.flush()
+    connection = _connection(session)
+    try:
+        return _cursor(connection).execute(statement, parameters).fetchone()
+    except (psycopg.Error, UnicodeError) as error:
+        if isinstance(error, psycopg.Error) and not connection.connection.driver_connection.closed:  # type: ignore[union-attr]  # it has just been used
+            raise
+    # SQLAlchemy meets the same failure and does what follows from it, for the whole pool.
+    row = connection.exec_driver_sql(statement, parameters).fetchone()
+    return None if row is None else tuple(row)
+
+
+def _cursor(connection: Connection) -> psycopg.Cursor[Any]:
+    cursor: psycopg.Cursor[Any] | None = connection.info.get(_CURSOR)
+    if cursor is None:
+        driver: Any = connection.connection.driver_connection
+        cursor = connection.info[_CURSOR] = driver.cursor()
+    return cursor
+
+
 def _connection(session: Session) -> Connection:
     bind = session.bind
     if isinstance(bind, Connection) and not bind.in_transaction():
@@ -82,10 +110,7 @@ class _Plan(Generic[Row]):
 
     def load(self, session: Session, connection: Connection, key: object) -> Row | None:
         """Fetch the row and put it into the session."""
-        cursor: psycopg.Cursor[Any] | None = connection.info.get(_CURSOR)
-        if cursor is None:
-            driver: Any = connection.connection.driver_connection
-            cursor = connection.info[_CURSOR] = driver.cursor()
+        cursor = _cursor(connection)
         values = cursor.execute(self._statement, (key,)).fetchone()
         if values is None:
             return None

@@ -63,6 +63,20 @@ class UserRepository(Repository[User]):
             raise NotFoundError(User.__name__, user_id)
         return user
 
+    def bump_auth_epoch(self, user_id: int) -> int:
+        """Begin a new epoch of the account and return its number; sessions of older ones are dead.
+
+        Only PostgreSQL knows then: cached sessions live on for up to ``sessions.max_stale``. To end
+        them at once there is ``SessionManager.revoke_all_for_user``, which calls this.
+
+        Raises:
+            NotFoundError: there is no such account.
+        """
+        account = self.lock(user_id)
+        account.auth_epoch += 1
+        self.session.flush()
+        return account.auth_epoch
+
     def record_login(
         self, user_id: int, *, verified_hash: str, password_hash: str, now: datetime
     ) -> User | None:

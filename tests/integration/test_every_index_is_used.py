@@ -23,7 +23,6 @@ from rootstream_db.models import (
     Recording,
     Stream,
     StreamSession,
-    UserSession,
     UserToken,
     WebhookEndpoint,
 )
@@ -32,7 +31,7 @@ from rootstream_db.repositories.events import SnapshotRepository
 from rootstream_db.services.event_store import EventStore
 from rootstream_db.settings import DatabaseSettings
 from rootstream_db.testing import EPOCH
-from tests.factories import make_stream, make_user
+from tests.factories import make_session, make_stream, make_user
 from tests.fixtures.servers import WORKER, clone
 
 if TYPE_CHECKING:
@@ -78,7 +77,7 @@ QUERIES: dict[str, Callable[[World], Any]] = {
     "ix_user_tokens_user_id": lambda w: w.work.user_tokens.void(w.user.id),
     "pk_login_throttle": lambda w: w.work.login_throttle.clear([DIGEST]),
     "pk_sessions": lambda w: w.work.sessions.get(0),
-    "uq_sessions_token_hash": lambda w: w.work.sessions.get_by_token_hash(DIGEST),
+    "uq_sessions_token_hash": lambda w: w.work.sessions.get_by_token(DIGEST),
     "ix_sessions_user_id_open": lambda w: w.work.sessions.list_open(w.user.id, now=EPOCH),
     "ix_sessions_expires_at": lambda w: w.work.sessions.delete_expired(EPOCH),
     # Access
@@ -102,6 +101,8 @@ QUERIES: dict[str, Callable[[World], Any]] = {
         "https://id.example", "1"
     ),
     "ix_external_identities_user_id": lambda w: w.work.external_identities.list_of_user(w.user.id),
+    "pk_auth_state": lambda w: w.work.auth_state.get(1),
+    "pk_session_invalidations": lambda w: w.work.session_invalidations.take(),
     # Billing
     "pk_billing_accounts": lambda w: w.work.billing_accounts.get(0),
     "uq_billing_accounts_user_id": lambda w: w.work.billing_accounts.get_by_user(w.user.id),
@@ -215,9 +216,8 @@ def world(work, database, clock):
         )
     )
     account = work.billing_accounts.add(BillingAccount(user_id=user.id))
-    work.sessions.add(
-        UserSession(user_id=user.id, token_hash=DIGEST, last_seen_at=EPOCH, expires_at=LATER)
-    )
+    make_session(work, user, token_hash=DIGEST)
+    work.session_invalidations.put([DIGEST], rotated=False)
     work.user_tokens.add(
         UserToken(
             user_id=user.id,

@@ -6,7 +6,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, Final
 
 from rootstream_db.errors import ConflictError, PermissionDeniedError
-from rootstream_db.models.users import TokenPurpose, User
+from rootstream_db.models import RevokeReason, TokenPurpose, User
 from rootstream_db.security.passwords import PasswordHasher
 from rootstream_db.security.tokens import SecretText
 from rootstream_db.services.accounts.journal import AccountJournal
@@ -202,7 +202,8 @@ class AccountManager:
         account = work.users.lock(user.id)
         if account.is_active:
             account.deactivate(work.now)
-            work.sessions.revoke_all(account.id, now=work.now)
+            account.auth_epoch += 1
+            work.sessions.revoke_all(account.id, now=work.now, reason=RevokeReason.ACCOUNT)
             work.user_tokens.void(account.id)
             self._journal.record_profile(work, account, "UserDeactivated")
         return account

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from rootstream_db.errors import InvalidCredentialsError, ValidationError
-from rootstream_db.models.users import TokenPurpose, User
+from rootstream_db.models import RevokeReason, TokenPurpose, User
 from rootstream_db.security.passwords import PasswordHasher
 from rootstream_db.services.accounts.journal import AccountJournal
 from rootstream_db.services.accounts.lockout import LoginLockout
@@ -117,7 +117,8 @@ class AccountPasswords:
         account.password_hash = new_hash
         account.password_changed_at = work.now
         # The account is locked: a login that came first has committed its session by now.
-        revoked = work.sessions.revoke_all(account.id, now=work.now)
+        account.auth_epoch += 1
+        revoked = work.sessions.revoke_all(account.id, now=work.now, reason=RevokeReason.PASSWORD)
         work.user_tokens.void(account.id, TokenPurpose.RESET_PASSWORD)
         self._lockout.clear(*_logins(account))
         self._journal.record(work, account, event, {"sessions_revoked": len(revoked)})

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import secrets
 import threading
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from datetime import timedelta
 
 import pytest
 from sqlalchemy import text
@@ -19,7 +17,8 @@ from rootstream_db.errors import (
     InvalidCredentialsError,
     RootStreamError,
 )
-from rootstream_db.models import TokenPurpose, UserSession
+from rootstream_db.models import TokenPurpose
+from tests.factories import make_session
 
 PASSWORD = "correct horse battery staple"
 BETTER = "another horse, another staple"
@@ -88,16 +87,6 @@ def wait_for_a_lock(database):
             waiting = work.session.scalar(query)
 
 
-def add_session(work, user):
-    session = UserSession(
-        user_id=user.id,
-        token_hash=secrets.token_bytes(32),
-        last_seen_at=work.now,
-        expires_at=work.now + timedelta(days=1),
-    )
-    work.sessions.add(session)
-
-
 def test_of_many_parallel_guesses_exactly_five_are_looked_at(do, alice, hasher):
     counted = outcomes(20, lambda number: do("authenticate", "alice", f"guess {number}"))
     assert {"auth.invalid_credentials": 5, "auth.too_many_attempts": 15} == counted
@@ -148,7 +137,7 @@ def test_the_session_of_a_login_in_progress_ends_with_the_password(do, accounts,
     )
     with database.transaction() as work:
         user = accounts.authenticate(work, "alice", PASSWORD)
-        add_session(work, user)
+        make_session(work, user)
         change.start()
         wait_for_a_lock(database)
     change.join(30)

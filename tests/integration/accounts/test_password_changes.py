@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 from datetime import timedelta
 
 import pytest
@@ -15,9 +14,9 @@ from rootstream_db.errors import (
     TooManyAttemptsError,
     ValidationError,
 )
-from rootstream_db.models import TokenPurpose, UserSession
+from rootstream_db.models import TokenPurpose
 from rootstream_db.security.tokens import SecretText, TokenKind
-from tests.factories import MINT
+from tests.factories import MINT, make_session
 
 PASSWORD = "correct horse battery staple"
 NEVER_ISSUED = MINT.issue(TokenKind.RESET_PASSWORD).text
@@ -28,14 +27,7 @@ RESET, VERIFY = TokenPurpose.RESET_PASSWORD, TokenPurpose.VERIFY_EMAIL
 @pytest.fixture
 def session_of_alice(database, alice):
     with database.transaction() as work:
-        return work.sessions.add(
-            UserSession(
-                user_id=alice.id,
-                token_hash=secrets.token_bytes(32),
-                last_seen_at=work.now,
-                expires_at=work.now + timedelta(days=1),
-            )
-        )
+        return make_session(work, alice)
 
 
 @pytest.fixture

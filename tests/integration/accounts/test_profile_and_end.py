@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import secrets
-from datetime import timedelta
-
 import pytest
 from sqlalchemy import text
 
 from rootstream_db.errors import InvalidCredentialsError, NotFoundError, ValidationError
-from rootstream_db.models import BillingAccount, UserSession
+from rootstream_db.models import BillingAccount
 from rootstream_db.services.accounts import AccountManager
-from tests.factories import MINT, make_stream
+from tests.factories import MINT, make_session, make_stream
 
 PASSWORD = "correct horse battery staple"
 
@@ -72,14 +69,7 @@ def test_a_deactivated_account_cannot_log_in_until_it_is_reactivated(
     accounts, database, alice, clock, told
 ):
     with database.transaction() as work:
-        work.sessions.add(
-            UserSession(
-                user_id=alice.id,
-                token_hash=secrets.token_bytes(32),
-                last_seen_at=work.now,
-                expires_at=work.now + timedelta(days=1),
-            )
-        )
+        make_session(work, alice)
     with database.transaction() as work:
         assert clock() == accounts.deactivate(work, alice).deactivated_at
         assert [] == work.sessions.list_open(alice.id, now=work.now)

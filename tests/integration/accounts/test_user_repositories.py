@@ -11,8 +11,8 @@ import pytest
 from sqlalchemy import text
 
 from rootstream_db.errors import NotFoundError
-from rootstream_db.models import LoginThrottle, TokenPurpose, UserSession, UserToken
-from tests.factories import make_user
+from rootstream_db.models import LoginThrottle, RevokeReason, TokenPurpose, UserToken
+from tests.factories import make_session, make_user
 
 HOUR = timedelta(hours=1)
 WINDOW = timedelta(minutes=15)
@@ -35,14 +35,13 @@ def add_token(work, user, *, expires_in=HOUR, used=False, purpose=TokenPurpose.R
 
 
 def add_session(work, user, *, expires_in=HOUR, seen=timedelta(0), revoked=False):
-    return work.sessions.add(
-        UserSession(
-            user_id=user.id,
-            token_hash=secrets.token_bytes(32),
-            last_seen_at=work.now + seen,
-            expires_at=work.now + expires_in,
-            revoked_at=work.now if revoked else None,
-        )
+    return make_session(
+        work,
+        user,
+        last_seen_at=work.now + seen,
+        expires_at=work.now + expires_in,
+        revoked_at=work.now if revoked else None,
+        revoke_reason=RevokeReason.LOGOUT if revoked else None,
     )
 
 
@@ -235,8 +234,8 @@ def test_idle_counts_are_deleted_in_batches_and_locks_kept(work):
 
 def test_a_session_is_found_by_the_digest_of_its_token(work):
     session = add_session(work, make_user(work))
-    assert session is work.sessions.get_by_token_hash(session.token_hash)
-    assert None is work.sessions.get_by_token_hash(digest("other"))
+    assert session is work.sessions.get_by_token(session.token_hash)
+    assert None is work.sessions.get_by_token(digest("other"))
 
 
 def test_open_sessions_are_listed_the_one_seen_last_first(work):
@@ -254,8 +253,10 @@ def test_revoking_all_returns_what_was_open(work):
     open_sessions = [add_session(work, user) for _ in range(2)]
     add_session(work, user, revoked=True)
     untouched = add_session(work, other)
-    revoked = work.sessions.revoke_all(user.id, now=work.now)
-    assert {session.token_hash for session in open_sessions} == set(revoked)
+    revoked = work.sessions.revoke_all(user.id, now=work.now, reason=RevokeReason.ADMIN)
+    assert {session.token_hash for session in open_sessions} == {
+        ended.token_hash for ended in revoked
+    }
     assert [] == work.sessions.list_open(user.id, now=work.now)
     assert [untouched] == work.sessions.list_open(other.id, now=work.now)
 
@@ -266,7 +267,7 @@ def test_expired_sessions_are_deleted_in_batches(work):
         add_session(work, user, expires_in=-HOUR)
     kept = add_session(work, user, expires_in=timedelta(0))
     assert [2, 1, 0] == [work.sessions.delete_expired(work.now, limit=2) for _ in range(3)]
-    assert kept is work.sessions.get_by_token_hash(kept.token_hash)
+    assert kept is work.sessions.get_by_token(kept.token_hash)
 
 
 def test_two_cleaners_delete_different_rows_without_waiting(committed_database):
