@@ -19,6 +19,7 @@ from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 from sqlalchemy.orm import Mapper, Session, make_transient_to_detached
 
 from rootstream_db.models.base import Base
+from rootstream_db.repositories.driver import connection_of, cursor_of, run_or_else
 
 Row = TypeVar("Row", bound=Base)
 _Processor = Callable[[Any], Any]
@@ -29,9 +30,6 @@ _POSITIONAL: Final[Dialect] = PGDialect_psycopg(paramstyle="format")  # type: ig
 _PLAIN_KEYS: Final = frozenset({int, bytes, uuid.UUID})
 """Keys that are the same in Python, in PostgreSQL and in the session's identity map."""
 
-_CURSOR: Final = "rootstream_cursor_by_key"
-"""Where a connection keeps a cursor for these statements; making one each time costs 16 µs."""
-
 
 def load(session: Session, model: type[Row], key: object) -> Row | None:
     """Return the row with that primary key, or None, exactly as ``session.get`` does."""
@@ -40,14 +38,11 @@ def load(session: Session, model: type[Row], key: object) -> Row | None:
         return session.get(model, key)
     if session.autoflush:
         session.flush()
-    connection = _connection(session)
-    try:
-        return plan.load(session, connection, key)
-    except (psycopg.Error, UnicodeError) as error:
-        if isinstance(error, psycopg.Error) and not connection.connection.driver_connection.closed:  # type: ignore[union-attr]  # it has just been used
-            raise
-    # SQLAlchemy meets the same failure and does what follows from it, for the whole pool.
-    return session.get(model, key)
+    return run_or_else(
+        session,
+        lambda connection: plan.load(session, connection, key),
+        lambda: session.get(model, key),
+    )
 
 
 def fetch_one(
@@ -59,33 +54,16 @@ def fetch_one(
     """
     if session.autoflush:
         session.flush()
-    connection = _connection(session)
-    try:
-        return _cursor(connection).execute(statement, parameters).fetchone()
-    except (psycopg.Error, UnicodeError) as error:
-        if isinstance(error, psycopg.Error) and not connection.connection.driver_connection.closed:  # type: ignore[union-attr]  # it has just been used
-            raise
-    # SQLAlchemy meets the same failure and does what follows from it, for the whole pool.
-    row = connection.exec_driver_sql(statement, parameters).fetchone()
-    return None if row is None else tuple(row)
 
+    def by_sqlalchemy() -> tuple[Any, ...] | None:
+        row = connection_of(session).exec_driver_sql(statement, parameters).fetchone()
+        return None if row is None else tuple(row)
 
-def _cursor(connection: Connection) -> psycopg.Cursor[Any]:
-    cursor: psycopg.Cursor[Any] | None = connection.info.get(_CURSOR)
-    if cursor is None:
-        driver: Any = connection.connection.driver_connection
-        cursor = connection.info[_CURSOR] = driver.cursor()
-    return cursor
-
-
-def _connection(session: Session) -> Connection:
-    bind = session.bind
-    if isinstance(bind, Connection) and not bind.in_transaction():
-        driver: Any = bind.connection.driver_connection
-        if driver is not None and driver.autocommit:
-            # The session would begin, and end, a transaction that is none: 25 µs.
-            return bind
-    return session.connection()
+    return run_or_else(
+        session,
+        lambda connection: cursor_of(connection).execute(statement, parameters).fetchone(),
+        by_sqlalchemy,
+    )
 
 
 class _Plan(Generic[Row]):
@@ -110,7 +88,7 @@ class _Plan(Generic[Row]):
 
     def load(self, session: Session, connection: Connection, key: object) -> Row | None:
         """Fetch the row and put it into the session."""
-        cursor = _cursor(connection)
+        cursor = cursor_of(connection)
         values = cursor.execute(self._statement, (key,)).fetchone()
         if values is None:
             return None

@@ -6,14 +6,20 @@ import uuid
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import cache
 from typing import Any, Final, NamedTuple
 
 from sqlalchemy import (
+    ARRAY,
     BigInteger,
     Boolean,
     ColumnElement,
+    Integer,
+    Select,
     SmallInteger,
     Text,
+    any_,
+    bindparam,
     cast,
     column,
     delete,
@@ -27,37 +33,25 @@ from sqlalchemy.dialects.postgresql import JSONB, insert
 from sqlalchemy.orm import Session
 
 from rootstream_db.models.events import EventLog, EventLogHead, EventStream, Snapshot
+from rootstream_db.repositories.recorded import RecordedEvent, list_recorded
+
+__all__ = [
+    "DEFAULT_LOG",
+    "KEPT_SNAPSHOTS",
+    "AppendedEvent",
+    "Cursor",
+    "EventRepository",
+    "LogHead",
+    "RecordedEvent",
+    "SnapshotRepository",
+    "StoredSnapshot",
+]
 
 DEFAULT_LOG: Final = 0
 """The log that migration 001 starts; its head row holds the dense order."""
 
 KEPT_SNAPSHOTS: Final = 2
 """Snapshots kept of an aggregate: the latest, and one to fall back on."""
-
-
-@dataclass(frozen=True, slots=True)
-class RecordedEvent:
-    """One event as it stands in the log.
-
-    ``position`` is its place in the log, ``version`` its place in the aggregate; both start at 1
-    and have no holes. The repr leaves out what may be personal.
-    """
-
-    position: int
-    version: int
-    event_id: uuid.UUID
-    aggregate_type: str
-    aggregate_id: str
-    event_type: str
-    schema_version: int
-    data: dict[str, Any] = field(repr=False)
-    metadata: dict[str, Any] = field(repr=False)
-    user_id: int | None
-    subject_id: uuid.UUID | None
-    correlation_id: str | None
-    causation_id: uuid.UUID | None
-    occurred_at: datetime
-    recorded_at: datetime
 
 
 class Cursor(NamedTuple):
@@ -120,6 +114,16 @@ _RECORDED: Final = (
     _LOG.occurred_at,
     _LOG.recorded_at,
 )
+
+_CONDITIONS: Final[dict[str, ColumnElement[bool]]] = {
+    "log_id": _LOG.log_id == bindparam("log_id"),
+    "aggregate_type": _LOG.aggregate_type == bindparam("aggregate_type"),
+    "aggregate_id": _LOG.aggregate_id == bindparam("aggregate_id"),
+    "user_id": _LOG.user_id == bindparam("user_id"),
+    "since": _LOG.recorded_at >= bindparam("since"),
+    "until": _LOG.recorded_at < bindparam("until"),
+    "types": _LOG.event_type == any_(bindparam("types", type_=ARRAY(Text))),
+}
 
 # In the order of LogHead's fields.
 _HEAD: Final = select(
@@ -197,14 +201,14 @@ class EventRepository:
         limit: int,
     ) -> Sequence[RecordedEvent]:
         """Return the events of one aggregate after a version, in order."""
-        conditions = [
-            _LOG.aggregate_type == aggregate_type,
-            _LOG.aggregate_id == aggregate_id,
-            _LOG.version > after_version,
-        ]
-        if to_version is not None:
-            conditions.append(_LOG.version <= to_version)
-        return self._list(*conditions, order=_LOG.version, limit=limit)
+        return self._list(
+            "version",
+            limit=limit,
+            aggregate_type=aggregate_type,
+            aggregate_id=aggregate_id,
+            after=after_version,
+            to=to_version,
+        )
 
     def version_at(self, aggregate_type: str, aggregate_id: str, moment: datetime) -> int:
         """Return the version an aggregate had at a moment, by the database's clock; 0: none yet."""
@@ -234,12 +238,14 @@ class EventRepository:
         limit: int,
     ) -> Sequence[RecordedEvent]:
         """Return the events after a position, in the order of the log."""
-        conditions = [_LOG.log_id == DEFAULT_LOG, _LOG.position > after_position]
-        if to_position is not None:
-            conditions.append(_LOG.position <= to_position)
-        if types is not None:
-            conditions.append(_LOG.event_type.in_(types))
-        return self._list(*conditions, order=_LOG.position, limit=limit)
+        return self._list(
+            "position",
+            limit=limit,
+            log_id=DEFAULT_LOG,
+            after=after_position,
+            to=to_position,
+            types=None if types is None else list(types),
+        )
 
     def list_of_user(
         self,
@@ -252,25 +258,35 @@ class EventRepository:
         limit: int,
     ) -> Sequence[RecordedEvent]:
         """Return what a user did after a position, in the order of the log."""
-        conditions = [
-            _LOG.log_id == DEFAULT_LOG,
-            _LOG.user_id == user_id,
-            _LOG.position > after_position,
-        ]
-        if since is not None:
-            conditions.append(_LOG.recorded_at >= since)
-        if until is not None:
-            conditions.append(_LOG.recorded_at < until)
-        if types is not None:
-            conditions.append(_LOG.event_type.in_(types))
-        return self._list(*conditions, order=_LOG.position, limit=limit)
+        return self._list(
+            "position",
+            limit=limit,
+            log_id=DEFAULT_LOG,
+            user_id=user_id,
+            after=after_position,
+            since=since,
+            until=until,
+            types=None if types is None else list(types),
+        )
 
-    def _list(
-        self, *conditions: ColumnElement[bool], order: ColumnElement[int], limit: int
-    ) -> Sequence[RecordedEvent]:
-        statement = select(*_RECORDED).where(*conditions).order_by(order).limit(limit)
-        rows: Iterable[Sequence[Any]] = self.session.execute(statement)
-        return [RecordedEvent(*row) for row in rows]
+    def _list(self, order: str, *, limit: int, **wanted: object) -> Sequence[RecordedEvent]:
+        given = {name: value for name, value in wanted.items() if value is not None}
+        statement = _recorded(order, frozenset(given))
+        return list_recorded(self.session, statement, {**given, "limit": limit})
+
+
+@cache
+def _recorded(order: str, wanted: frozenset[str]) -> Select[Any]:
+    """Return the statement that selects events by those of ``_CONDITIONS``."""
+    place = _LOG[order]
+    conditions = [
+        place > bindparam("after", type_=BigInteger),
+        *(_CONDITIONS[name] for name in sorted(wanted - {"after", "to"})),
+    ]
+    if "to" in wanted:
+        conditions.append(place <= bindparam("to", type_=BigInteger))
+    limit = bindparam("limit", type_=Integer)
+    return select(*_RECORDED).where(*conditions).order_by(place).limit(limit)
 
 
 class SnapshotRepository:

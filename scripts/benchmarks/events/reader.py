@@ -7,10 +7,13 @@ import resource
 import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
+import orjson
 import psycopg
+from psycopg.types.json import set_json_loads
 from pydantic import SecretStr
 
 from rootstream_db.database import Database
@@ -29,9 +32,7 @@ FROM event_log WHERE log_id = 0 AND position > %s ORDER BY position LIMIT %s
 def main() -> None:
     """Read as the request on standard input says; it holds a password, so it is no argument."""
     request = json.load(sys.stdin)
-    read: Callable[[str, int | None], Iterator[int]] = {"ours": _ours, "plain": _plain}[
-        request["way"]
-    ]
+    read = _WAYS[request["way"]]
     for _ in read(request["url"], 1):
         pass
     before = _peak()
@@ -52,15 +53,27 @@ def main() -> None:
     print(json.dumps(found))
 
 
-def _ours(url: str, to: int | None) -> Iterator[int]:
+def _places(url: str, to: int | None) -> Iterator[int]:
     with Database(DatabaseSettings(url=SecretStr(url), pool_size=1)) as database:
         for event in EventStore(database).read_all(to_position=to):
             yield event.position
 
 
-def _plain(url: str, to: int | None) -> Iterator[int]:
+def _payloads(url: str, to: int | None) -> Iterator[int]:
+    with Database(DatabaseSettings(url=SecretStr(url), pool_size=1)) as database:
+        for event in EventStore(database).read_all(to_position=to):
+            # psycopg's tuples hold both as dictionaries too.
+            if not (event.data and event.metadata):
+                raise ValueError("an event without a payload was never appended")
+            yield event.position
+
+
+def _plain(
+    url: str, to: int | None, *, loads: Callable[[str | bytes], Any] = json.loads
+) -> Iterator[int]:
     after = 0
     with psycopg.connect(url, autocommit=True) as connection:
+        set_json_loads(loads, connection)
         while rows := connection.execute(_SELECT, (after, to or _PAGE)).fetchall():
             for row in rows:
                 yield row[0]
@@ -78,6 +91,13 @@ def _peak() -> float:
     scale = 1024**2 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / scale
 
+
+_WAYS: Final[dict[str, Callable[[str, int | None], Iterator[int]]]] = {
+    "places": _places,
+    "payloads": _payloads,
+    "plain": _plain,
+    "orjson": partial(_plain, loads=orjson.loads),
+}
 
 if __name__ == "__main__":
     main()
