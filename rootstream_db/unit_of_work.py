@@ -23,6 +23,12 @@ from rootstream_db.repositories.billing import BillingAccountRepository, UsageLo
 from rootstream_db.repositories.counter_flushes import CounterFlushRepository
 from rootstream_db.repositories.events import EventRepository
 from rootstream_db.repositories.identities import ExternalIdentityRepository
+from rootstream_db.repositories.mfa import (
+    MfaAttemptRepository,
+    MfaFactorRepository,
+    MfaThrottleRepository,
+    RecoveryCodeRepository,
+)
 from rootstream_db.repositories.projections import (
     ActivityRepository,
     CheckpointRepository,
@@ -218,6 +224,26 @@ class UnitOfWork:
     def session_invalidations(self) -> SessionInvalidationRepository:
         """Ended sessions that Redis has to be told of."""
         return SessionInvalidationRepository(self.session)
+
+    @cached_property
+    def mfa_factors(self) -> MfaFactorRepository:
+        """Authenticator apps and passkeys."""
+        return MfaFactorRepository(self.session)
+
+    @cached_property
+    def recovery_codes(self) -> RecoveryCodeRepository:
+        """Backup codes."""
+        return RecoveryCodeRepository(self.session)
+
+    @cached_property
+    def mfa_attempts(self) -> MfaAttemptRepository:
+        """Attempts at second factors."""
+        return MfaAttemptRepository(self.session)
+
+    @cached_property
+    def mfa_throttle(self) -> MfaThrottleRepository:
+        """Attempts at second factors that failed in a row."""
+        return MfaThrottleRepository(self.session)
 
     @cached_property
     def streams(self) -> StreamRepository:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from rootstream_db.clock import Clock, utc_now
 from rootstream_db.errors import ValidationError
-from rootstream_db.models import UsageLog, ViewerSession
+from rootstream_db.models import MfaAttempt, UsageLog, ViewerSession
 from rootstream_db.repositories.partitions import PartitionRepository
 from rootstream_db.unit_of_work import UnitOfWork
 
@@ -76,7 +76,8 @@ class Scheme:
 
 VIEWER_SESSIONS: Final = Scheme(ViewerSession.__tablename__, "started_at", Period.DAY)
 USAGE_LOGS: Final = Scheme(UsageLog.__tablename__, "occurred_at", Period.MONTH)
-SCHEMES: Final = (VIEWER_SESSIONS, USAGE_LOGS)
+MFA_ATTEMPTS: Final = Scheme(MfaAttempt.__tablename__, "attempted_at", Period.MONTH)
+SCHEMES: Final = (VIEWER_SESSIONS, USAGE_LOGS, MFA_ATTEMPTS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,14 +115,14 @@ class PartitionManager:
             StorageTimeoutError: a table stayed locked.
             ValidationError: a number is negative or too large.
         """
-        ahead = {VIEWER_SESSIONS: days_ahead, USAGE_LOGS: months_ahead}
+        ahead = {Period.DAY: days_ahead, Period.MONTH: months_ahead}
         if not all(0 <= count <= MOST_AHEAD for count in ahead.values()):
             raise ValidationError(f"partitions are made 0 to {MOST_AHEAD} periods ahead")
         made: list[str] = []
-        for scheme, count in ahead.items():
+        for scheme in SCHEMES:
             # A transaction a table, so that none is locked longer than it takes.
             made += self._database.run(
-                partial(_ensure, scheme=scheme, count=count), idempotent=True
+                partial(_ensure, scheme=scheme, count=ahead[scheme.period]), idempotent=True
             )
         return made
 

@@ -44,6 +44,7 @@ DIGEST = b"\1" * 32
 LATER = EPOCH + timedelta(days=1)
 
 ONLY_IDENTITY = {
+    "pk_mfa_attempts": "nobody asks for one attempt: they are read by account",
     "pk_event_archive": "read when events are looked for in files",
     "pk_event_archive_aggregate": "read when events are looked for in files",
     "pk_event_archive_user": "read when events are looked for in files",
@@ -103,6 +104,15 @@ QUERIES: dict[str, Callable[[World], Any]] = {
     "ix_external_identities_user_id": lambda w: w.work.external_identities.list_of_user(w.user.id),
     "pk_auth_state": lambda w: w.work.auth_state.get(1),
     "pk_session_invalidations": lambda w: w.work.session_invalidations.take(),
+    # Second factors
+    "pk_user_mfa": lambda w: w.work.mfa_factors.get(uuid.uuid4()),
+    "uq_user_mfa_user_id_label": lambda w: w.work.mfa_factors.list_by_user(w.user.id),
+    "uq_user_mfa_credential_id": lambda w: w.work.mfa_factors.find_credential(DIGEST),
+    "ix_user_mfa_enrollment_expires_at": lambda w: w.work.mfa_factors.delete_expired(EPOCH),
+    "pk_mfa_recovery_codes": lambda w: w.work.recovery_codes.spend(0, now=EPOCH),
+    "uq_mfa_recovery_codes_user_id_slot": lambda w: w.work.recovery_codes.find(w.user.id, "A"),
+    "ix_mfa_attempts_user_id_attempted_at": lambda w: w.work.mfa_attempts.list_by_user(w.user.id),
+    "pk_mfa_throttle": lambda w: w.work.mfa_throttle.list_by_user(w.user.id),
     # Billing
     "pk_billing_accounts": lambda w: w.work.billing_accounts.get(0),
     "uq_billing_accounts_user_id": lambda w: w.work.billing_accounts.get_by_user(w.user.id),
