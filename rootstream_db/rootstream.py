@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from rootstream_db.services.billing import BillingManager
     from rootstream_db.services.event_store import EventStore
     from rootstream_db.services.ingest import IngestAuthorizer
+    from rootstream_db.services.mfa import MfaManager
     from rootstream_db.services.partitions import PartitionManager
     from rootstream_db.services.projections import ActivityFeed, Projections
     from rootstream_db.services.recordings import RecordingManager
@@ -187,6 +188,13 @@ class RootStream:
         return AccountManager(
             self.database, self.events, self.settings.accounts, tokens=self.tokens
         )
+
+    @Part
+    def mfa(self) -> MfaManager:
+        """Second factors: authenticator apps, backup codes."""
+        from rootstream_db.services.mfa import MfaManager
+
+        return MfaManager(self.database, self.events, self.settings.mfa, keyring=self.keyring)
 
     @Part
     def billing(self) -> BillingManager:

@@ -15,7 +15,13 @@ from typing import Final
 from pydantic import SecretStr
 
 from rootstream_db.embedded import EmbeddedPostgres, EmbeddedRedis
-from rootstream_db.settings import AccountSettings, DatabaseSettings, RedisSettings, Settings
+from rootstream_db.settings import (
+    AccountSettings,
+    DatabaseSettings,
+    MfaSettings,
+    RedisSettings,
+    Settings,
+)
 
 EPOCH: Final = datetime(2026, 1, 1, 12, tzinfo=UTC)
 """Where a ``FrozenClock`` starts unless told otherwise."""
@@ -90,6 +96,7 @@ def settings_for(database_url: str, redis_url: str) -> Settings:
         database=DatabaseSettings(url=SecretStr(database_url), pool_size=8),
         redis=RedisSettings(url=SecretStr(redis_url)),
         accounts=AccountSettings(argon2_profile="cheapest-for-tests"),
+        mfa=MfaSettings(backup_code_hash="cheapest-for-tests"),
     )
 
 

@@ -7,7 +7,12 @@ from typing import Final
 
 import pytest
 
-pytest_plugins = ["tests.fixtures.servers", "tests.fixtures.database", "tests.fixtures.redis"]
+pytest_plugins = [
+    "tests.fixtures.servers",
+    "tests.fixtures.database",
+    "tests.fixtures.redis",
+    "tests.fixtures.mfa",
+]
 
 MARKERS: Final = {"worker_database_url": "postgres", "redis_url": "redis"}
 

@@ -121,6 +121,39 @@ class TooManyAttemptsError(AuthenticationError):
         self.retry_after = retry_after
 
 
+class ClockSkewError(InvalidCodeError):
+    """The code was right some minutes ago: the clock of the device that made it is slow."""
+
+    code = "auth.clock_skew"
+
+    def __init__(self, message: str, *, seconds_behind: int) -> None:
+        super().__init__(message, seconds_behind=seconds_behind)
+        self.seconds_behind = seconds_behind
+
+
+class EnrollmentExpiredError(AuthenticationError):
+    """The enrolment of a second factor ran out, was finished before, or never was."""
+
+    code = "auth.enrollment_expired"
+
+
+class FactorDisabledError(AuthenticationError):
+    """So many attempts failed in a row that the factor takes no more; ``method`` names it."""
+
+    code = "auth.factor_disabled"
+    severity = Severity.HIGH
+
+    def __init__(self, message: str, *, method: str) -> None:
+        super().__init__(message, method=method)
+        self.method = method
+
+
+class MfaNotEnrolledError(AuthenticationError):
+    """The account has no second factor of the kind that was asked for."""
+
+    code = "auth.mfa_not_enrolled"
+
+
 class PermissionDeniedError(RootStreamError):
     """The caller is known but may not do this; ``permission`` names the one that was missing."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import os
 import secrets
 import threading
@@ -16,13 +17,19 @@ from argon2.exceptions import InvalidHashError, VerifyMismatchError
 
 from rootstream_db.errors import RateLimitedError
 
-Profile: TypeAlias = Literal["rfc9106-low-memory", "rfc9106-high-memory", "cheapest-for-tests"]
+Profile: TypeAlias = Literal[
+    "rfc9106-low-memory", "rfc9106-high-memory", "compact", "cheapest-for-tests"
+]
 
 PROFILES: Final[dict[Profile, Parameters]] = {
     # RFC 9106 section 4, second recommendation: t=3, 64 MiB, p=4; about 0.1 s on a small server.
     "rfc9106-low-memory": profiles.RFC_9106_LOW_MEMORY,
     # RFC 9106 section 4, first recommendation: t=1, 2 GiB, p=4.
     "rfc9106-high-memory": profiles.RFC_9106_HIGH_MEMORY,
+    # OWASP ASVS 5.0 appendix C, the floor: for secrets that are random, such as backup codes.
+    "compact": dataclasses.replace(
+        profiles.RFC_9106_LOW_MEMORY, time_cost=2, memory_cost=19_456, parallelism=1
+    ),
     "cheapest-for-tests": profiles.CHEAPEST,
 }
 """The cost parameters that settings choose from, by name."""

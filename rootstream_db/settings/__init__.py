@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from rootstream_db.settings.findings import Finding, findings
 from rootstream_db.settings.listing import ListedSetting, listing
+from rootstream_db.settings.mfa import MfaSettings
 from rootstream_db.settings.models import (
     AccountSettings,
     CacheSettings,
@@ -28,6 +29,7 @@ __all__ = [
     "IngestSettings",
     "ListedSetting",
     "LoggingSettings",
+    "MfaSettings",
     "RedisSettings",
     "SecuritySettings",
     "Settings",

@@ -12,6 +12,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, PrivateAttr, Secret
 
 from rootstream_db.errors import ConfigurationError
 from rootstream_db.settings import sources
+from rootstream_db.settings.mfa import MfaSettings
 from rootstream_db.settings.section import Duration, Seconds, Section
 from rootstream_db.settings.security import SecuritySettings
 from rootstream_db.settings.urls import POSTGRES_SCHEMES, REDIS_SCHEMES, parse_url
@@ -210,6 +211,7 @@ class Settings(Section):
     cache: CacheSettings = CacheSettings()
     security: SecuritySettings = SecuritySettings()
     accounts: AccountSettings = AccountSettings()
+    mfa: MfaSettings = MfaSettings()
     streams: StreamSettings = StreamSettings()
     viewers: ViewerSettings = ViewerSettings()
     ingest: IngestSettings = IngestSettings()

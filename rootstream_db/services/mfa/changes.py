@@ -1,0 +1,37 @@
+"""What follows when somebody's factors change: other sessions end, and it is told."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from rootstream_db.models.sessions import RevokeReason
+from rootstream_db.services.accounts.journal import AccountJournal
+
+if TYPE_CHECKING:
+    from rootstream_db.models import User
+    from rootstream_db.services.event_store import EventStore
+    from rootstream_db.unit_of_work import UnitOfWork
+
+NOTICE: Final = "SecurityNoticeDue"
+"""The event that asks for a message to the owner of the account; ``about`` names the reason."""
+
+
+class FactorChanges:
+    """Records changes of an account's factors, in the transaction that makes them."""
+
+    def __init__(self, events: EventStore) -> None:
+        self._journal = AccountJournal(events)
+
+    def record(self, work: UnitOfWork, account: User, event: str, data: dict[str, Any]) -> None:
+        """Append an event, and the one that has the account's owner told.
+
+        Somebody who changed the factors of an account that is not theirs cannot keep its owner
+        from hearing of it: the notice is part of the same transaction.
+        """
+        self._journal.record(work, account, event, data)
+        self._journal.record(work, account, NOTICE, {"about": event})
+
+    def end_sessions(self, work: UnitOfWork, account: User) -> None:
+        """End all sessions of a locked account: who had the old factors may be in one of them."""
+        work.users.bump_auth_epoch(account.id)
+        work.sessions.revoke_all(account.id, now=work.now, reason=RevokeReason.MFA)

@@ -1,0 +1,244 @@
+"""Second factors: enrolment, codes, backup codes, and how an account stands with them."""
+
+from __future__ import annotations
+
+import uuid
+from typing import TYPE_CHECKING, Literal, overload
+
+from rootstream_db.errors import MfaNotEnrolledError, NotFoundError
+from rootstream_db.models.mfa import MfaAttemptMethod, MfaFactor
+from rootstream_db.security.assurance import AssuranceLevel, MfaMethod, MfaProof
+from rootstream_db.security.passwords import PasswordHasher
+from rootstream_db.security.tokens import SecretText
+from rootstream_db.services.mfa.attempts import AttemptLedger
+from rootstream_db.services.mfa.authenticators import Authenticators
+from rootstream_db.services.mfa.backup_codes import BackupCodes
+from rootstream_db.services.mfa.changes import FactorChanges
+from rootstream_db.services.mfa.qr import QrFormat, render_qr_code
+from rootstream_db.services.mfa.values import Enrollment, Factor, MfaStatus
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rootstream_db.database import Database
+    from rootstream_db.models import MfaAttempt, User
+    from rootstream_db.security.keyring import KeyRing
+    from rootstream_db.services.event_store import EventStore
+    from rootstream_db.settings import MfaSettings
+    from rootstream_db.unit_of_work import UnitOfWork
+
+
+class MfaManager:
+    """Everything about an account's second factors.
+
+    Methods take the caller's unit of work. What they check is answered with an ``MfaProof``, which
+    ``rs.sessions`` takes, or with an error: never with a yes or no that could be overlooked. They
+    are for those who passed the first factor: check the password before you ask for a code.
+
+    Args:
+        database: where attempts are counted, in transactions beside the caller's.
+        events: the log that changes are appended to.
+        settings: issuer, lengths, lockout.
+        keyring: what shared secrets are sealed with.
+        hasher: of backup codes; one of the settings' cost unless given.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        events: EventStore,
+        settings: MfaSettings,
+        *,
+        keyring: KeyRing,
+        hasher: PasswordHasher | None = None,
+    ) -> None:
+        self._settings = settings
+        self._changes = FactorChanges(events)
+        self._ledger = AttemptLedger(database, events, settings)
+        self._authenticators = Authenticators(settings, keyring, self._ledger)
+        self._backup_codes = BackupCodes(
+            hasher or PasswordHasher(settings.backup_code_hash), self._ledger
+        )
+
+    def generate_secret(self) -> SecretText:
+        """Return a new random shared secret, as people type it into an app."""
+        return SecretText(self._authenticators.generate_secret())
+
+    def provisioning_uri(self, user: User, secret: str) -> SecretText:
+        """Return the ``otpauth://`` address that an authenticator app reads from a QR code.
+
+        Raises:
+            ValidationError: the secret is none.
+        """
+        totp = self._authenticators.totp(secret)
+        return totp.uri(issuer=self._settings.issuer, account=user.username)
+
+    @overload
+    def qr_code(self, uri: str, format: Literal["png"]) -> bytes: ...
+    @overload
+    def qr_code(self, uri: str, format: Literal["svg", "terminal"] = "svg") -> str: ...
+    def qr_code(self, uri: str, format: QrFormat = "svg") -> str | bytes:  # noqa: A002 - same
+        """Return the QR code of an address: an SVG element, a PNG file, or lines for a terminal."""
+        return render_qr_code(uri, format)
+
+    def enroll(
+        self,
+        work: UnitOfWork,
+        user: User,
+        *,
+        label: str = "Authenticator app",
+        secret: str | None = None,
+    ) -> Enrollment:
+        """Begin to enrol an authenticator app; it counts once it is confirmed with a code.
+
+        Beginning anew with the same label replaces what was begun before.
+
+        Args:
+            work: the unit of work.
+            user: whose app it is.
+            label: what the device is called; accounts may have several.
+            secret: one from ``generate_secret``; a new one unless given.
+
+        Raises:
+            ValidationError: the label or the secret is none.
+            ConflictError: a device of that name is enrolled, or there are too many.
+        """
+        account = work.users.lock(user.id)
+        return self._authenticators.enroll(work, account, label=label, secret=secret)
+
+    def confirm(self, work: UnitOfWork, enrollment_id: uuid.UUID, code: str) -> Factor:
+        """Finish an enrolment with a code of the app; the code is spent, other sessions end.
+
+        Raises:
+            EnrollmentExpiredError: it ran out, was finished before, or never was.
+            InvalidCodeError: the code is wrong; ``ClockSkewError`` if it was right minutes ago.
+            TooManyAttemptsError: too many wrong codes.
+        """
+        row = self._authenticators.confirm(work, enrollment_id, code)
+        # A new device is how somebody comes back whose old one was guessed at too often.
+        self._ledger.clear(row.user_id, [MfaAttemptMethod.TOTP])
+        account = work.users.lock(row.user_id)
+        self._changes.end_sessions(work, account)
+        self._changes.record(work, account, "MfaFactorAdded", _facts(row))
+        return Factor.of(row)
+
+    def verify_totp(self, work: UnitOfWork, user: User, code: str) -> MfaProof:
+        """Spend a code of one of the account's authenticator apps.
+
+        Raises:
+            CodeReusedError: it, or a newer one, was used before.
+            InvalidCodeError: it is wrong; ``ClockSkewError`` if it was right minutes ago.
+            TooManyAttemptsError: too many wrong codes; ``retry_after`` says how long to wait.
+            FactorDisabledError: as many in a row were wrong as may ever be.
+            MfaNotEnrolledError: the account has no authenticator app.
+        """
+        self._authenticators.verify(work, user.id, code)
+        return _proof(work, user.id, MfaMethod.TOTP)
+
+    def generate_backup_codes(self, work: UnitOfWork, user: User) -> tuple[SecretText, ...]:
+        """Return ten new backup codes, shown this once; all earlier ones are void.
+
+        Raises:
+            MfaNotEnrolledError: there is no second factor they could stand in for.
+        """
+        account = work.users.lock(user.id)
+        if not work.mfa_factors.has_confirmed(account.id):
+            raise MfaNotEnrolledError("backup codes need a second factor to stand in for")
+        codes = self._backup_codes.generate(work, account.id)
+        self._ledger.clear(account.id, [MfaAttemptMethod.BACKUP_CODE])
+        self._changes.record(work, account, "BackupCodesGenerated", {"count": len(codes)})
+        return codes
+
+    def consume_backup_code(self, work: UnitOfWork, user: User, code: str) -> MfaProof:
+        """Spend a backup code, in any case and spacing.
+
+        Raises:
+            CodeReusedError: it was used before.
+            InvalidCodeError: it is wrong.
+            TooManyAttemptsError: too many wrong codes; ``retry_after`` says how long to wait.
+            FactorDisabledError: as many in a row were wrong as may ever be.
+            RateLimitedError: the process is checking too many codes at once.
+        """
+        slot = self._backup_codes.consume(work, user.id, code)
+        data = {"slot": slot, "left": work.recovery_codes.count_unused(user.id)}
+        self._changes.record(work, user, "BackupCodeUsed", data)
+        return _proof(work, user.id, MfaMethod.BACKUP_CODE)
+
+    def unenroll(self, work: UnitOfWork, user: User, factor_id: uuid.UUID) -> None:
+        """Remove a factor; other sessions end, and backup codes go with the last factor.
+
+        Raises:
+            NotFoundError: the account has no such factor.
+        """
+        account = work.users.lock(user.id)
+        row = work.mfa_factors.find(factor_id)
+        if row is None or row.user_id != account.id or not row.is_confirmed:
+            raise NotFoundError("second factor", factor_id)
+        work.mfa_factors.delete(row)
+        if not work.mfa_factors.has_confirmed(account.id):
+            work.recovery_codes.delete_of_user(account.id)
+        self._changes.end_sessions(work, account)
+        self._changes.record(work, account, "MfaFactorRemoved", _facts(row))
+
+    def reset(self, work: UnitOfWork, user: User) -> int:
+        """Remove all factors and backup codes of an account, for an owner who lost them.
+
+        Returns:
+            How many factors there were.
+        """
+        account = work.users.lock(user.id)
+        removed = work.mfa_factors.delete_of_user(account.id)
+        work.recovery_codes.delete_of_user(account.id)
+        self._changes.end_sessions(work, account)
+        self._changes.record(work, account, "MfaReset", {"factors": removed})
+        self._ledger.clear(account.id)
+        return removed
+
+    def unlock(self, work: UnitOfWork, user: User) -> None:
+        """Forget the account's failed attempts: locked and disabled methods are open again."""
+        self._ledger.clear(user.id)
+        self._changes.record(work, user, "MfaUnlocked", {})
+
+    def list_factors(self, work: UnitOfWork, user: User) -> tuple[Factor, ...]:
+        """Return the account's factors, oldest first."""
+        rows = work.mfa_factors.list_by_user(user.id)
+        return tuple(Factor.of(row) for row in rows if row.is_confirmed)
+
+    def list_attempts(
+        self, work: UnitOfWork, user: User, *, limit: int = 100
+    ) -> Sequence[MfaAttempt]:
+        """Return the latest attempts at the account's factors, newest first."""
+        return work.mfa_attempts.list_by_user(user.id, limit=limit)
+
+    def status(self, work: UnitOfWork, user: User) -> MfaStatus:
+        """Return how the account stands with its second factors."""
+        factors = self.list_factors(work, user)
+        throttle = work.mfa_throttle.list_by_user(user.id)
+        disabled = tuple(row.method for row in throttle if self._ledger.is_disabled(row))
+        return MfaStatus(
+            enabled=bool(factors),
+            required=bool(factors) or self._settings.required,
+            factors=factors,
+            backup_codes_left=work.recovery_codes.count_unused(user.id),
+            locked_until={
+                row.method: row.locked_until
+                for row in throttle
+                if row.locked_until is not None and row.wait(work.now)
+            },
+            disabled=disabled,
+        )
+
+    def delete_expired(self, work: UnitOfWork, *, limit: int = 1000) -> int:
+        """Delete one batch of enrolments nobody finished; return how many rows.
+
+        Call it again, in a transaction of its own each time, until it returns 0.
+        """
+        return work.mfa_factors.delete_expired(work.now, limit=limit)
+
+
+def _proof(work: UnitOfWork, user_id: int, method: MfaMethod) -> MfaProof:
+    return MfaProof(user_id, method, AssuranceLevel.MFA, work.now)
+
+
+def _facts(row: MfaFactor) -> dict[str, str]:
+    return {"factor_id": str(row.id), "kind": row.kind.value, "label": row.label}
