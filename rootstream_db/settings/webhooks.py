@@ -49,7 +49,7 @@ class WebhookSettings(Section):
         default=4, ge=1, le=256, description="Requests of one process to one endpoint at once."
     )
     poll_interval: Seconds = Field(
-        default=1.0, gt=0, description="Pause before looking for new events again."
+        default=1.0, gt=0, description="Longest pause before looking for new events again."
     )
     allow_loopback: bool = Field(
         default=True, description="Endpoints on this machine; switch off if users choose URLs."

@@ -27,6 +27,7 @@ from rootstream_db.models import (
     WebhookEndpoint,
 )
 from rootstream_db.models.users import TokenPurpose
+from rootstream_db.repositories.event_proofs import EventProofRepository
 from rootstream_db.repositories.events import SnapshotRepository
 from rootstream_db.services.event_store import EventStore
 from rootstream_db.settings import DatabaseSettings
@@ -49,7 +50,6 @@ ONLY_IDENTITY = {
     "pk_event_archive_aggregate": "read when events are looked for in files",
     "pk_event_archive_user": "read when events are looked for in files",
     "pk_event_archived_id": "read by append_events",
-    "pk_event_commit": "read when the chain is verified, which comes with the event store",
 }
 """Primary keys whose readers are not written yet: a table needs one all the same."""
 
@@ -173,6 +173,7 @@ QUERIES: dict[str, Callable[[World], Any]] = {
     "pk_snapshots": lambda w: SnapshotRepository(w.work.session).get_latest(
         "User", "1", state_schema=1
     ),
+    "pk_event_commit": lambda w: EventProofRepository(w.work.session).get_start(1),
     # Projections
     "pk_projection_checkpoints": lambda w: w.work.checkpoints.lock_free(
         "none", owner="nobody", now=EPOCH

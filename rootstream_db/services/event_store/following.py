@@ -115,11 +115,15 @@ class Patience:
     Args:
         stop: give up when it is set.
         idle: give up after so many seconds without news; None for never.
+        longest: seconds between two looks when nothing happens; default: ``LONGEST_WAIT``.
     """
 
-    def __init__(self, stop: threading.Event, *, idle: float | None) -> None:
+    def __init__(
+        self, stop: threading.Event, *, idle: float | None = None, longest: float | None = None
+    ) -> None:
         self.stop = stop
         self.is_troubled = False
+        self._longest = LONGEST_WAIT if longest is None else longest
         self._idle = idle
         self.renew()
 
@@ -131,19 +135,19 @@ class Patience:
     def renew(self) -> None:
         """Begin to wait anew: something came."""
         self._since = time.monotonic()
-        self._wait = FIRST_WAIT
+        self._wait = min(FIRST_WAIT, self._longest)
 
     def wait(self, grown: threading.Event) -> bool:
         """Wait until it is time to look again; False to give up."""
         until = time.monotonic() + self._wait
-        self._wait = min(2 * self._wait, LONGEST_WAIT)
+        self._wait = min(2 * self._wait, self._longest)
         while not (self.stop.is_set() or self.is_over):
             left = until - time.monotonic()
             if left <= 0:
                 return True
             if grown.wait(min(left, _SLICE)):
                 grown.clear()
-                self._wait = FIRST_WAIT
+                self._wait = min(FIRST_WAIT, self._longest)
                 return True
         return False
 

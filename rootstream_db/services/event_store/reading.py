@@ -138,6 +138,13 @@ class EventReader:
         )
         return (self.upcasters.apply(event) for event in found)
 
+    def listening(self) -> AbstractContextManager[threading.Event]:
+        """Return an event that is set whenever there may be new events.
+
+        It is a hint: without Redis it is never set, so look now and then all the same.
+        """
+        return nullcontext(threading.Event()) if self._wakeup is None else self._wakeup.listening()
+
     def head(self, *, work: UnitOfWork | None = None) -> LogHead:
         """Return where the log ends."""
         with self._reading(work) as unit:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from rootstream_db.services.ingest.authorizer import IngestAuthorizer
-from rootstream_db.services.ingest.maintenance import Maintenance
 from rootstream_db.services.ingest.missed import MissedRecordings
 from rootstream_db.services.ingest.requests import Decision, HookEvent, IngestRequest
 from rootstream_db.services.ingest.server import IngestServer
@@ -16,6 +15,5 @@ __all__ = [
     "IngestAuthorizer",
     "IngestRequest",
     "IngestServer",
-    "Maintenance",
     "MissedRecordings",
 ]

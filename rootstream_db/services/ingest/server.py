@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Final, Self
 from rootstream_db.errors import ConfigurationError
 from rootstream_db.services.ingest.authorizer import IngestAuthorizer
 from rootstream_db.services.ingest.backlog import Backlog
-from rootstream_db.services.ingest.maintenance import Maintenance, interval_for
 from rootstream_db.services.ingest.missed import MissedRecordings
 from rootstream_db.services.ingest.wsgi import MAX_BODY_BYTES, IngestApplication
+from rootstream_db.services.maintenance import Maintenance
 from rootstream_db.settings import IngestSettings, Settings
 
 if TYPE_CHECKING:
@@ -31,6 +31,9 @@ CHANNEL_TIMEOUT_SECONDS: Final = 30
 FLUSH_INTERVAL: Final = timedelta(seconds=1)
 RECEIPT_INTERVAL: Final = timedelta(hours=1)
 CATCH_UP_INTERVAL: Final = timedelta(minutes=2)
+SHORTEST_INTERVAL: Final = timedelta(milliseconds=200)
+LONGEST_INTERVAL: Final = timedelta(seconds=5)
+_ROUNDS_PER_LEASE: Final = 4
 _logger = logging.getLogger(__name__)
 
 
@@ -116,6 +119,11 @@ class IngestServer:
         traceback: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def interval_for(lease_ttl: timedelta) -> timedelta:
+    """Return how often to look: several times a lease, but neither hectic nor idle."""
+    return min(max(lease_ttl / _ROUNDS_PER_LEASE, SHORTEST_INTERVAL), LONGEST_INTERVAL)
 
 
 def _listen(settings: IngestSettings) -> socket.socket:

@@ -10,6 +10,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
 from rootstream_db.errors import ConflictError, NotFoundError, ValidationError
+from rootstream_db.services.event_store.following import Patience
 from rootstream_db.services.projections.projection import Projection
 from rootstream_db.services.projections.runner import BATCH, HEALTHY, LEASE, ProjectionRunner
 from rootstream_db.services.projections.status import (
@@ -27,8 +28,6 @@ if TYPE_CHECKING:
 AGGREGATE: Final = "Projection"
 """Aggregate type of the events about projections themselves."""
 
-SHORTEST_PAUSE: Final = 0.05
-LONGEST_PAUSE: Final = 1.0
 MAX_REASON: Final = 1000
 
 _logger: Final = logging.getLogger("rootstream_db.projections")
@@ -104,6 +103,8 @@ class Projections:
 
     def run(self, *names: str, stop: threading.Event) -> None:
         """Keep projections up to date until told to stop, each in a thread of its own.
+
+        They go on when Redis carries the word of new events, and look for themselves now and then.
 
         Args:
             names: which ones; default: all.
@@ -220,22 +221,22 @@ class Projections:
         return [self._known[name] for name in wanted]
 
     def _follow(self, projection: Projection, stop: threading.Event) -> None:
-        pause, failing = SHORTEST_PAUSE, False
-        while not stop.is_set():
-            try:
-                run = self._runner.advance(projection, patient=True)
-            except Exception as error:  # noqa: BLE001 - whatever it was, it is tried again
-                if not failing:
-                    # One line for an outage of an hour.
-                    _logger.error("projection %s waits: %s", projection.name, error)  # noqa: TRY400
-                failing = True
-            else:
-                failing = False
-                if run.outcome is Outcome.ADVANCED:
-                    pause = SHORTEST_PAUSE
-                    continue
-            stop.wait(pause)
-            pause = min(pause * 2, LONGEST_PAUSE)
+        failing, patience, never = False, Patience(stop), threading.Event()
+        with self._events.listening() as grown:
+            while not stop.is_set():
+                outcome = None
+                try:
+                    outcome = self._runner.advance(projection, patient=True).outcome
+                except Exception as error:  # noqa: BLE001 - whatever it was, it is tried again
+                    if not failing:
+                        # One line for an outage of an hour.
+                        _logger.error("projection %s waits: %s", projection.name, error)  # noqa: TRY400
+                failing = outcome is None
+                if outcome is Outcome.ADVANCED:
+                    patience.renew()
+                else:
+                    # More events change nothing for one that fails, or that others work on.
+                    patience.wait(grown if outcome is Outcome.CURRENT else never)
         self._release([projection.name])
 
     def _release(self, names: Iterable[str]) -> None:

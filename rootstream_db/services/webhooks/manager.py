@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Collection
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Final
 
@@ -68,6 +70,7 @@ class WebhookManager:
         self._settings = settings
         self._seal = seal or PlainSeal()
         self._journal = WebhookJournal(events)
+        self._events = events
         self._relay = WebhookRelay(database, events)
         self.deliverer = WebhookDeliverer(
             database, events, settings=settings, clock=clock, seal=self._seal
@@ -172,6 +175,10 @@ class WebhookManager:
                 events_behind=0 if relayed is None else end - relayed,
                 seconds_overdue=(work.now - waits_since).total_seconds() if waits_since else 0.0,
             )
+
+    def listening(self) -> AbstractContextManager[threading.Event]:
+        """Return an event that is set whenever there may be something to relay."""
+        return self._events.listening()
 
     def relay(self) -> int:
         """Make deliveries of what was committed until now; return how many."""

@@ -9,7 +9,8 @@ import psycopg
 import pytest
 
 from rootstream_db.errors import ConflictError, NotFoundError
-from rootstream_db.services.projections import Outcome, ProjectionState
+from rootstream_db.services.event_store import EventStore, Wakeup
+from rootstream_db.services.projections import Outcome, Projections, ProjectionState
 from tests.fixtures.tallies import Tally
 
 DEADLINE = 30.0
@@ -190,3 +191,24 @@ def test_a_name_nobody_knows_is_an_error(projections):
 def test_two_projections_of_one_name_are_refused(projections):
     with pytest.raises(ConflictError):
         projections.register(Tally())
+
+
+def test_the_word_of_new_events_ends_the_pause(
+    committed_database, clock, bus, tally, seen, monkeypatch
+):
+    monkeypatch.setattr("rootstream_db.services.event_store.following.FIRST_WAIT", 3600.0)
+    monkeypatch.setattr("rootstream_db.services.event_store.following.LONGEST_WAIT", 3600.0)
+    monkeypatch.setattr("rootstream_db.services.event_store.wakeup.INTERVAL", 0.0)
+    events = EventStore(committed_database, clock=clock, wakeup=Wakeup(bus))
+    projections, stop = Projections(committed_database, events, [tally]), threading.Event()
+    thread = threading.Thread(target=projections.run, kwargs={"stop": stop})
+    thread.start()
+    try:
+        for number in range(1, 4):
+            with committed_database.transaction() as work:
+                events.append(work, "Thing", "1", "Counted", {})
+            wait_until(lambda number=number: once(range(1, number + 1)) == seen())
+    finally:
+        stop.set()
+        thread.join(DEADLINE)
+    assert not thread.is_alive()

@@ -15,7 +15,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from rootstream_db.models import DeliveryState
-from rootstream_db.services.webhooks import WebhookWorker
+from rootstream_db.services.event_store import EventStore, Wakeup
+from rootstream_db.services.webhooks import WebhookManager, WebhookWorker
 from rootstream_db.settings import WebhookSettings
 from tests.fixtures.receiver import Receiver
 
@@ -72,6 +73,30 @@ def test_an_event_is_delivered_soon_after_its_commit(working, add, happen, recei
     for number in range(1, 6):
         happen()
         wait_for(lambda number=number: len(receiver.received) == number)
+
+
+def test_the_word_of_new_events_ends_the_pause_of_the_relay(
+    committed_database, clock, bus, add, receiver, monkeypatch
+):
+    monkeypatch.setattr("rootstream_db.services.event_store.following.FIRST_WAIT", 3600.0)
+    monkeypatch.setattr("rootstream_db.services.event_store.wakeup.INTERVAL", 0.0)
+    events = EventStore(committed_database, clock=clock, wakeup=Wakeup(bus))
+    patient = WebhookSettings(poll_interval=3600, workers=4)
+    worker = WebhookWorker(
+        WebhookManager(committed_database, events, settings=patient, clock=clock), patient
+    )
+    add(receiver.url(), event_types=["Happened"])
+    thread = threading.Thread(target=worker.run)
+    thread.start()
+    try:
+        for number in range(1, 4):
+            with committed_database.transaction() as work:
+                events.append(work, "Thing", "1", "Happened", {})
+            wait_for(lambda number=number: len(receiver.received) == number)
+    finally:
+        worker.stop()
+        thread.join(30)
+    assert not thread.is_alive()
 
 
 def test_an_outage_is_logged_once_and_outlasted(

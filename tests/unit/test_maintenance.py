@@ -1,4 +1,4 @@
-"""The thread that ends dead publishers and flushes viewers while nobody calls."""
+"""The thread that does a job again and again while nobody calls."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from datetime import timedelta
 import pytest
 
 from rootstream_db.errors import DatabaseUnavailableError
-from rootstream_db.services.ingest.maintenance import Maintenance, interval_for
+from rootstream_db.services.maintenance import Maintenance
 
 SHORT = timedelta(milliseconds=1)
 
@@ -68,16 +68,3 @@ def test_an_outage_is_one_line_when_it_begins_and_one_when_it_ends(
         "reaping fails, trying on: no connection",
         "reaping works again",
     ] == caplog.messages
-
-
-@pytest.mark.parametrize(
-    ("lease", "interval"),
-    [
-        (timedelta(milliseconds=100), timedelta(milliseconds=200)),
-        (timedelta(seconds=4), timedelta(seconds=1)),
-        (timedelta(seconds=15), timedelta(seconds=3.75)),
-        (timedelta(minutes=10), timedelta(seconds=5)),
-    ],
-)
-def test_it_looks_several_times_a_lease(lease: timedelta, interval: timedelta):
-    assert interval == interval_for(lease)

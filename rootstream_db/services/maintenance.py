@@ -1,4 +1,4 @@
-"""What must happen while nobody calls: dead publishers end, viewer counts reach PostgreSQL."""
+"""What must happen while nobody calls: a job, again and again, in a thread of its own."""
 
 from __future__ import annotations
 
@@ -7,13 +7,9 @@ import threading
 from collections.abc import Callable
 from datetime import timedelta
 from types import TracebackType
-from typing import Final, Self
+from typing import Self
 
 _logger = logging.getLogger(__name__)
-
-SHORTEST_INTERVAL: Final = timedelta(milliseconds=200)
-LONGEST_INTERVAL: Final = timedelta(seconds=5)
-_ROUNDS_PER_LEASE: Final = 4
 
 
 class Maintenance:
@@ -34,7 +30,7 @@ class Maintenance:
         self._interval = interval
         self._stop = threading.Event()
         self._failing = False
-        self._thread = threading.Thread(target=self._run, name=f"ingest {name}", daemon=True)
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
     def start(self) -> None:
         """Begin; the first run is at once."""
@@ -76,8 +72,3 @@ class Maintenance:
         traceback: TracebackType | None,
     ) -> None:
         self.close()
-
-
-def interval_for(lease_ttl: timedelta) -> timedelta:
-    """Return how often to look: several times a lease, but neither hectic nor idle."""
-    return min(max(lease_ttl / _ROUNDS_PER_LEASE, SHORTEST_INTERVAL), LONGEST_INTERVAL)
