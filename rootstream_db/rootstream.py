@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from rootstream_db.services.mfa import MfaManager
     from rootstream_db.services.partitions import PartitionManager
     from rootstream_db.services.projections import ActivityFeed, Projections
+    from rootstream_db.services.rate_limits import RateLimiter
     from rootstream_db.services.recordings import RecordingManager
     from rootstream_db.services.streams import StreamManager
     from rootstream_db.services.viewers import ViewerManager
@@ -179,6 +180,13 @@ class RootStream:
 
         security = self.settings.security
         return TokenMint(security.peppers(), writes=security.issuing_pepper)
+
+    @Part
+    def limits(self) -> RateLimiter:
+        """Rate limits, counted in Redis for all processes together."""
+        from rootstream_db.services.rate_limits import RateLimiter
+
+        return RateLimiter(self.cache, clock=self.clock)
 
     @Part
     def accounts(self) -> AccountManager:

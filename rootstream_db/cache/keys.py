@@ -147,6 +147,12 @@ VIEWER_SALT: Final = KeySpec(
     "a day's secret, without which the viewers' hashes of that day cannot be traced back",
     ttl=timedelta(days=3),
 )
+RATE_LIMIT: Final = KeySpec(
+    "rate_limit",
+    "limit:{limit}:{subject}",
+    "hash",
+    "how far a subject has used up a rate limit, and its blocks; gone when it says nothing more",
+)
 CHANNEL: Final = KeySpec(
     "channel",
     "bus:{topic}",
@@ -169,6 +175,7 @@ TABLE: Final[tuple[KeySpec, ...]] = (
     VIEWER_FLUSH,
     VIEWER_FLUSH_VISITS,
     VIEWER_SALT,
+    RATE_LIMIT,
     CHANNEL,
 )
 
