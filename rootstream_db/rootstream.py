@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from rootstream_db.embedded import EmbeddedServers
     from rootstream_db.security.keyring import KeyRing, KeySource
     from rootstream_db.security.token_mint import TokenMint
+    from rootstream_db.services.access import AccessManager
     from rootstream_db.services.accounts import AccountManager
     from rootstream_db.services.billing import BillingManager
     from rootstream_db.services.event_store import EventStore
@@ -194,7 +195,32 @@ class RootStream:
         from rootstream_db.services.accounts import AccountManager
 
         return AccountManager(
-            self.database, self.events, self.settings.accounts, tokens=self.tokens
+            self.database,
+            self.events,
+            self.settings.accounts,
+            tokens=self.tokens,
+            on_standing=self._forget_access,
+        )
+
+    @Part
+    def access(self) -> AccessManager:
+        """Access control: roles, grants, and what they allow."""
+        from rootstream_db.services.access import AccessManager, FencedCache
+
+        fence = FencedCache(
+            self.cache,
+            self.settings.security.peppers(),
+            writer=self.tokens.version,
+            clock=self.clock,
+            max_stale=self.settings.cache.access_ttl,
+        )
+        return AccessManager(
+            self.database,
+            self.events,
+            cache=self.cache,
+            fence=fence,
+            settings=self.settings.access,
+            clock=self.clock,
         )
 
     @Part
@@ -334,6 +360,10 @@ class RootStream:
                     self._parts[name] = build(self)
         built: T = self._parts[name]
         return built
+
+    def _forget_access(self, work: UnitOfWork, user_id: int) -> None:
+        # A function of its own, so that accounts do not need Redis before one is closed.
+        self.access.forget(work, user_id)
 
     def _closing(self, resource: T) -> T:
         self._resources.callback(resource.close)  # type: ignore[attr-defined]  # all have close()

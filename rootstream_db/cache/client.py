@@ -128,6 +128,11 @@ class RedisCache:
         value: bytes | None = self._link.execute("GET", key)
         return None if is_lease(value) else value
 
+    def get_many(self, *keys: str) -> list[bytes | None]:
+        """Return the values of several keys, read at one moment."""
+        values: list[bytes | None] = self._link.execute("MGET", *keys) if keys else []
+        return [None if is_lease(value) else value for value in values]
+
     def set_json(self, key: str, value: Any, *, ttl: timedelta | None = FROM_KEY) -> None:
         """Store ``value`` as JSON."""
         self.set(key, orjson.dumps(value), ttl=ttl)

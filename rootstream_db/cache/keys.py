@@ -153,6 +153,20 @@ RATE_LIMIT: Final = KeySpec(
     "hash",
     "how far a subject has used up a rate limit, and its blocks; gone when it says nothing more",
 )
+ACCESS_ROLES: Final = KeySpec(
+    "access_roles",
+    "{{access}}:roles",
+    "string",
+    "the generation of all roles, by which processes know that theirs are still the ones",
+    setting="access_ttl",
+)
+ACCESS_USER: Final = KeySpec(
+    "access_user",
+    "{{access}}:user:{user_id}",
+    "string",
+    "an account's grants, authenticated; or, after a change, the version that older ones lack",
+    setting="access_ttl",
+)
 CHANNEL: Final = KeySpec(
     "channel",
     "bus:{topic}",
@@ -176,6 +190,8 @@ TABLE: Final[tuple[KeySpec, ...]] = (
     VIEWER_FLUSH_VISITS,
     VIEWER_SALT,
     RATE_LIMIT,
+    ACCESS_ROLES,
+    ACCESS_USER,
     CHANNEL,
 )
 

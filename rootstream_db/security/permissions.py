@@ -232,6 +232,10 @@ class EffectivePermissions:
         return self.everywhere if narrow is None else self.everywhere | narrow
 
 
+NO_PERMISSIONS: Final = EffectivePermissions(NOTHING, MappingProxyType({}), None)
+"""What somebody without any grant may do."""
+
+
 def effective_permissions(
     graph: RoleGraph, grants: Iterable[Grant], now: datetime
 ) -> EffectivePermissions:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from rootstream_db.settings.access import AccessSettings
 from rootstream_db.settings.findings import Finding, findings
 from rootstream_db.settings.listing import ListedSetting, listing
 from rootstream_db.settings.mfa import MfaSettings
@@ -21,6 +22,7 @@ from rootstream_db.settings.security import SecuritySettings
 from rootstream_db.settings.webhooks import WebhookSettings
 
 __all__ = [
+    "AccessSettings",
     "AccountSettings",
     "CacheSettings",
     "DatabaseSettings",

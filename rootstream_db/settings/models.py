@@ -12,6 +12,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, PrivateAttr, Secret
 
 from rootstream_db.errors import ConfigurationError
 from rootstream_db.settings import sources
+from rootstream_db.settings.access import AccessSettings
 from rootstream_db.settings.mfa import MfaSettings
 from rootstream_db.settings.section import Duration, Seconds, Section
 from rootstream_db.settings.security import SecuritySettings
@@ -119,6 +120,12 @@ class CacheSettings(Section):
     )
     viewer_count_ttl: Duration = Field(default=5 * _MIN, ge=_SECOND, description="Viewer counts.")
     user_ttl: Duration = Field(default=5 * _MIN, ge=_SECOND, description="Account data.")
+    access_ttl: Duration = Field(
+        default=_MIN,
+        ge=_SECOND,
+        description="Roles, grants and API keys; the longest one that was taken away is believed "
+        "where Redis could not be told.",
+    )
 
 
 class AccountSettings(Section):
@@ -212,6 +219,7 @@ class Settings(Section):
     security: SecuritySettings = SecuritySettings()
     accounts: AccountSettings = AccountSettings()
     mfa: MfaSettings = MfaSettings()
+    access: AccessSettings = AccessSettings()
     streams: StreamSettings = StreamSettings()
     viewers: ViewerSettings = ViewerSettings()
     ingest: IngestSettings = IngestSettings()

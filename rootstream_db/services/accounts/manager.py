@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from enum import Enum
 from typing import TYPE_CHECKING, Final
 
@@ -52,6 +53,8 @@ class AccountManager:
         tokens: the mint of verification and reset tokens.
         cache: where profiles are cached, if they are; changed ones are dropped from it.
         hasher: the password hasher; one of the settings' profile unless given.
+        on_standing: told in the same unit of the id of an account that was closed or opened, or is
+            about to be deleted.
     """
 
     def __init__(
@@ -63,8 +66,10 @@ class AccountManager:
         tokens: TokenMint,
         cache: RedisCache | None = None,
         hasher: PasswordHasher | None = None,
+        on_standing: Callable[[UnitOfWork, int], object] | None = None,
     ) -> None:
         self._settings = settings
+        self._on_standing = on_standing
         self._journal = AccountJournal(events, cache)
         self._tokens = OneTimeTokens(tokens, settings)
         self._passwords = AccountPasswords(
@@ -205,6 +210,7 @@ class AccountManager:
             account.auth_epoch += 1
             work.sessions.revoke_all(account.id, now=work.now, reason=RevokeReason.ACCOUNT)
             work.user_tokens.void(account.id)
+            self._tell_standing(work, account)
             self._journal.record_profile(work, account, "UserDeactivated")
         return account
 
@@ -213,6 +219,7 @@ class AccountManager:
         account = work.users.lock(user.id)
         if not account.is_active:
             account.reactivate()
+            self._tell_standing(work, account)
             self._journal.record_profile(work, account, "UserReactivated")
         return account
 
@@ -222,6 +229,7 @@ class AccountManager:
         Billing accounts stay, without their user; so do events.
         """
         account = work.users.lock(user.id)
+        self._tell_standing(work, account)
         self._journal.record_profile(work, account, "UserDeleted", {"username": account.username})
         work.users.delete(account)
 
@@ -233,6 +241,10 @@ class AccountManager:
         tokens = work.user_tokens.delete_expired(work.now, limit=limit)
         quiet_since = work.now - self._settings.lockout_window
         return tokens + work.login_throttle.delete_idle(quiet_since, limit=limit)
+
+    def _tell_standing(self, work: UnitOfWork, account: User) -> None:
+        if self._on_standing is not None:
+            self._on_standing(work, account.id)
 
 
 def _taken(error: ConflictError, username: str) -> ConflictError:
