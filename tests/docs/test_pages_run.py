@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -19,6 +20,7 @@ import pytest
 CHECKOUT = Path(__file__).resolve().parents[2]
 FENCE = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\((?!\w+:)([^)#\s]+)(?:#[^)]*)?\)")
+COMMAND = "from rootstream_db.cli.app import main; main()"
 PAGES = [CHECKOUT / "README.md", *sorted((CHECKOUT / "docs").rglob("*.md"))]
 PROGRAMS = {
     str(page.relative_to(CHECKOUT)): "\n".join(blocks)
@@ -39,12 +41,12 @@ def folder() -> Iterator[Path]:
     shutil.rmtree(made)
 
 
-def _run(program: str, folder: Path) -> None:
+def _run(command: list[str], folder: Path, **variables: str) -> None:
     inherited = {key: os.environ[key] for key in os.environ if not key.startswith("ROOTSTREAM_")}
     result = subprocess.run(
-        [sys.executable, "-c", program],
+        command,
         cwd=folder,
-        env={**inherited, "PYTHONPATH": str(CHECKOUT)},
+        env={**inherited, "PYTHONPATH": str(CHECKOUT), **variables},
         capture_output=True,
         text=True,
         timeout=110,
@@ -57,7 +59,27 @@ def _run(program: str, folder: Path) -> None:
 @pytest.mark.docs
 @pytest.mark.parametrize("page", PROGRAMS)
 def test_the_code_of_a_page_runs(page: str, folder: Path):
-    _run(PROGRAMS[page], folder)
+    _run([sys.executable, "-c", PROGRAMS[page]], folder)
+
+
+@pytest.mark.docs
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl is not installed")
+def test_the_lines_for_cron_that_anchor_and_verify_the_log_run(folder: Path):
+    page = "docs/how-to/audit-changes.md"
+    text = (CHECKOUT / page).read_text(encoding="utf-8")
+    _, found, rest = text.partition("From cron, with a key made once:\n")
+    block = re.match(r"\n((?:    .+\n)+)", rest)
+    assert found
+    assert block is not None
+    assert 4 == len(block[1].splitlines())
+    command = shlex.join([sys.executable, "-c", COMMAND])
+    lines = block[1].replace("rootstream-db", command).replace("/mnt/elsewhere", ".")
+    _run([sys.executable, "-c", PROGRAMS[page]], folder)
+    (folder / "anchors.jsonl").unlink()
+
+    _run(["sh", "-euc", lines], folder, ROOTSTREAM_EMBEDDED__PATH="./data")
+
+    assert 1 == len((folder / "anchors.jsonl").read_text(encoding="utf-8").splitlines())
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(CHECKOUT)))
