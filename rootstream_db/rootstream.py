@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from rootstream_db.services.rate_limits import RateLimiter
     from rootstream_db.services.recordings import RecordingManager
     from rootstream_db.services.streams import StreamManager
+    from rootstream_db.services.subject_keys import SubjectKeys
     from rootstream_db.services.viewers import ViewerManager
     from rootstream_db.services.webhooks import WebhookManager
 
@@ -167,12 +168,20 @@ class RootStream:
         return KeyRing(source or security.masters(), writer=security.sealing_key)
 
     @Part
+    def subjects(self) -> SubjectKeys:
+        """Keys of persons: what opens the personal fields of events until they are erased."""
+        from rootstream_db.services.subject_keys import SubjectKeys
+
+        bus = self.bus if self.settings.redis.url is not None else None
+        return SubjectKeys(self.database, lambda: self.keyring, bus=bus)
+
+    @Part
     def events(self) -> EventStore:
         """The event log: append, read, replay."""
         from rootstream_db.services.event_store import EventStore, Wakeup
 
         wakeup = Wakeup(self.bus) if self.settings.redis.url is not None else None
-        return EventStore(self.database, clock=self.clock, wakeup=wakeup)
+        return EventStore(self.database, clock=self.clock, wakeup=wakeup, subjects=self.subjects)
 
     @Part
     def tokens(self) -> TokenMint:

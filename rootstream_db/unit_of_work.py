@@ -44,6 +44,7 @@ from rootstream_db.repositories.streams import (
     StreamRepository,
     StreamTotalsRepository,
 )
+from rootstream_db.repositories.subject_keys import SubjectKeyRepository
 from rootstream_db.repositories.users import (
     LoginThrottleRepository,
     UserRepository,
@@ -294,6 +295,11 @@ class UnitOfWork:
     def events(self) -> EventRepository:
         """The event log."""
         return EventRepository(self.session)
+
+    @cached_property
+    def subject_keys(self) -> SubjectKeyRepository:
+        """Keys of persons."""
+        return SubjectKeyRepository(self.session)
 
     @cached_property
     def counter_flushes(self) -> CounterFlushRepository:

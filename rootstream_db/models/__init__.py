@@ -62,6 +62,7 @@ from rootstream_db.models.streams import (
     StreamTotals,
     Visibility,
 )
+from rootstream_db.models.subject_keys import SubjectKey
 from rootstream_db.models.users import LoginThrottle, TokenPurpose, User, UserToken
 from rootstream_db.models.webhooks import (
     DeliveryState,
@@ -117,6 +118,7 @@ __all__ = [
     "StreamSession",
     "StreamStatsDay",
     "StreamTotals",
+    "SubjectKey",
     "TokenPurpose",
     "UsageKind",
     "UsageLog",

@@ -67,6 +67,12 @@ class EventLog(Base):
             "position",
             postgresql_where=text("user_id IS NOT NULL"),
         ),
+        Index(
+            "ix_event_log_subject_id_position",
+            "subject_id",
+            "position",
+            postgresql_where=text("subject_id IS NOT NULL"),
+        ),
     )
 
     log_id: Mapped[int] = mapped_column(SmallInteger)

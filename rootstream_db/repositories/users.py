@@ -36,6 +36,10 @@ class UserRepository(Repository[User]):
         """Return the account that is known by that id outside, or None."""
         return self._get_where(User.public_id == public_id)
 
+    def get_subject_id(self, user_id: int) -> uuid.UUID | None:
+        """Return the id by which an account's personal data is known, or None."""
+        return self.session.scalar(select(User.public_id).where(User.id == user_id))
+
     def list_newest(self, *, limit: int = 100, before_id: int | None = None) -> Sequence[User]:
         """Return accounts, the newest first; ``before_id`` goes on after an earlier page."""
         query = select(User).order_by(User.id.desc()).limit(limit)

@@ -113,6 +113,9 @@ QUERIES: dict[str, Callable[[World], Any]] = {
     "uq_mfa_recovery_codes_user_id_slot": lambda w: w.work.recovery_codes.find(w.user.id, "A"),
     "ix_mfa_attempts_user_id_attempted_at": lambda w: w.work.mfa_attempts.list_by_user(w.user.id),
     "pk_mfa_throttle": lambda w: w.work.mfa_throttle.list_by_user(w.user.id),
+    "pk_subject_keys": lambda w: w.work.subject_keys.find_wrapped([uuid.uuid4()]),
+    "ix_subject_keys_erased_at_subject_id": lambda w: w.work.subject_keys.list_erased(),
+    "ix_event_log_subject_id_position": lambda w: w.work.subject_keys.drop_snapshots(uuid.uuid4()),
     # Billing
     "pk_billing_accounts": lambda w: w.work.billing_accounts.get(0),
     "uq_billing_accounts_user_id": lambda w: w.work.billing_accounts.get_by_user(w.user.id),

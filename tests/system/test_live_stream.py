@@ -219,7 +219,7 @@ def test_a_client_cannot_pass_for_another_by_what_it_appends(site: Site, channel
     assert live.lease_owner is not None
     assert re.fullmatch(r"edge-1/\d+", live.lease_owner)
     assert "edge-1/4711" != live.lease_owner
-    assert "127.0.0.1" == channel.history[0].metadata["ip_address"]
+    assert "127.0.0.1" == site.rs.events.personal_of(channel.history[0])["ip_address"]
 
 
 def test_revoking_the_key_ends_the_broadcast_at_the_media_server_too(site: Site, channel: Channel):

@@ -108,8 +108,9 @@ class AccountManager:
                 work.users.add(user)
         except ConflictError as error:
             raise _taken(error, name) from error
-        data = {"username": name, "public_id": str(user.public_id)}
-        self._journal.record(work, user, "UserRegistered", data)
+        personal = {"username": name, "email": address, "display_name": user.display_name}
+        data = {"public_id": str(user.public_id)}
+        self._journal.record(work, user, "UserRegistered", data, personal=personal)
         return user
 
     def authenticate(
@@ -199,7 +200,13 @@ class AccountManager:
         for field in changed:
             setattr(account, field, wanted[field])
         if changed:
-            self._journal.record_profile(work, account, "ProfileUpdated", {"changed": changed})
+            self._journal.record_profile(
+                work,
+                account,
+                "ProfileUpdated",
+                {"changed": changed},
+                personal={field: wanted[field] for field in changed},
+            )
         return account
 
     def deactivate(self, work: UnitOfWork, user: User) -> User:
@@ -230,7 +237,9 @@ class AccountManager:
         """
         account = work.users.lock(user.id)
         self._tell_standing(work, account)
-        self._journal.record_profile(work, account, "UserDeleted", {"username": account.username})
+        self._journal.record_profile(
+            work, account, "UserDeleted", personal={"username": account.username}
+        )
         work.users.delete(account)
 
     def delete_expired(self, work: UnitOfWork, *, limit: int = 1000) -> int:

@@ -109,8 +109,9 @@ class AccountPasswords:
         if admitted is None:
             raise _refused()
         self._lockout.clear(*_logins(admitted))
-        data = {"ip_address": ip_address, "rehashed": rehash}
-        self._journal.record(work, admitted, "UserLoggedIn", data)
+        personal = None if ip_address is None else {"ip_address": ip_address}
+        data = {"rehashed": rehash}
+        self._journal.record(work, admitted, "UserLoggedIn", data, personal=personal)
         return admitted
 
     def _replace(self, work: UnitOfWork, account: User, new_hash: str, *, event: str) -> User:

@@ -12,8 +12,10 @@ from rootstream_db.services.event_store.store import EventStore
 from rootstream_db.services.event_store.upcasting import Upcasters
 from rootstream_db.services.event_store.verification import Finding, Problem, Verification
 from rootstream_db.services.event_store.wakeup import Wakeup
+from rootstream_db.services.subject_keys import ERASED, Erased
 
 __all__ = [
+    "ERASED",
     "EXISTS",
     "NEW",
     "Aggregate",
@@ -21,6 +23,7 @@ __all__ = [
     "AppenderStats",
     "AuditAppender",
     "Cursor",
+    "Erased",
     "EventStore",
     "Finding",
     "LogHead",

@@ -56,6 +56,14 @@ def encode(payload: dict[str, object], field: str, *, max_bytes: int = MAX_PAYLO
     return encoded
 
 
+def encode_fields(
+    payload: dict[str, object], field: str, *, max_bytes: int = MAX_PAYLOAD_BYTES
+) -> dict[str, bytes]:
+    """Return each field of ``payload`` as JSON of its own; see ``encode``."""
+    encode(payload, field, max_bytes=max_bytes)
+    return {name: orjson.dumps(value, default=_plain) for name, value in payload.items()}
+
+
 def check_text(value: object, path: str) -> None:
     """Refuse what is no text PostgreSQL can store.
 

@@ -17,6 +17,8 @@ from rootstream_db.correlation import current_correlation_id
 from rootstream_db.errors import ValidationError
 from rootstream_db.repositories.events import AppendedEvent
 from rootstream_db.services.event_store.payload import check_text, check_time, encode
+from rootstream_db.services.event_store.personal import ORIGIN, PERSONAL, Unsealed, unsealed
+from rootstream_db.services.subject_keys import SubjectKeys
 
 EXISTS: Final = -1
 """Expected version of an aggregate that must have events, however many."""
@@ -40,6 +42,8 @@ class NewEvent:
     Attributes:
         event_id: names the event for ever; give your own to make a retry harmless.
         data: what happened, a JSON object.
+        personal: what it says about a person, field by field: sealed with the key of
+            ``subject_id``, or of the account ``user_id``; read with ``EventStore.personal_of``.
         metadata: circumstances that are not part of it.
         schema_version: the form of ``data``; raise it when the form changes.
         user_id: who did it; ``audit_trail`` finds it. Inside ``audit.acting`` it is who acts, and
@@ -52,6 +56,7 @@ class NewEvent:
 
     event_type: str
     data: dict[str, Any] = field(repr=False)
+    personal: dict[str, Any] | None = field(default=None, repr=False)
     metadata: dict[str, Any] | None = field(default=None, repr=False)
     schema_version: int = 1
     event_id: uuid.UUID | None = None
@@ -80,6 +85,7 @@ class PendingEvent:
     version: int | None = None
     recorded_at: datetime | None = None
     duplicate: bool = False
+    unsealed: Unsealed | None = field(default=None, repr=False)
 
     def put(self, place: AppendedEvent) -> None:
         """Tell the event where it stands."""
@@ -97,6 +103,7 @@ def prepare(
     now: datetime,
     clock: Clock,
     max_bytes: int,
+    keys: SubjectKeys,
 ) -> PendingEvent:
     """Check an event and fix it in JSON, so that later changes of its dictionaries do not matter.
 
@@ -114,7 +121,7 @@ def prepare(
     occurred_at = event.occurred_at or now
     check_time(occurred_at, "occurred_at")
     event_id = event.event_id or new_event_id(clock())
-    user_id, metadata = _audited(event)
+    user_id, metadata, origin = _audited(event)
     record = {
         "event_id": event_id,
         "event_type": event.event_type,
@@ -127,7 +134,12 @@ def prepare(
         "causation_id": event.causation_id,
         "occurred_at": occurred_at,
     }
-    return PendingEvent(event_id, *aggregate, event.event_type, expected_version, record)
+    pending = PendingEvent(event_id, *aggregate, event.event_type, expected_version, record)
+    if event.personal or origin:
+        pending.unsealed = unsealed(
+            event, metadata, origin, actor_id=user_id, keys=keys, max_bytes=max_bytes
+        )
+    return pending
 
 
 def batch_of(pending: Sequence[PendingEvent]) -> bytes:
@@ -168,16 +180,22 @@ def new_event_id(now: datetime) -> uuid.UUID:
     )
 
 
-def _audited(event: NewEvent) -> tuple[int | None, dict[str, Any]]:
-    """Return who did it and the metadata, with what the audit context knows about both."""
+def _audited(event: NewEvent) -> tuple[int | None, dict[str, Any], dict[str, Any]]:
+    """Return who did it, the metadata, and where the request came from, which is personal."""
     context, metadata = current_audit_context(), event.metadata or {}
+    if PERSONAL in metadata:
+        raise ValidationError(
+            f"the store itself uses {PERSONAL!r} in metadata: name personal fields as such",
+            field=f"metadata.{PERSONAL}",
+        )
     if context is None:
-        return event.user_id, metadata
+        return event.user_id, metadata, {}
     facts = context.facts()
+    origin = {name: facts.pop(name) for name in ORIGIN if name in facts}
     if context.user_id not in {None, event.user_id} and event.user_id is not None:
         facts["owner_user_id"] = event.user_id
     user_id = event.user_id if context.user_id is None else context.user_id
-    return user_id, {**metadata, "audit": facts} if facts else metadata
+    return user_id, {**metadata, "audit": facts} if facts else metadata, origin
 
 
 def _check_names(**names: str | None) -> None:

@@ -9,14 +9,17 @@ from typing import Any
 
 from rootstream_db.clock import Clock, utc_now
 from rootstream_db.database import Database
+from rootstream_db.repositories.events import RecordedEvent
 from rootstream_db.services.event_store.aggregates import AggregateLoader
 from rootstream_db.services.event_store.anchors import Anchor
 from rootstream_db.services.event_store.appender import AuditAppender
 from rootstream_db.services.event_store.payload import MAX_PAYLOAD_BYTES
 from rootstream_db.services.event_store.pending import NewEvent, PendingEvent, prepare
+from rootstream_db.services.event_store.personal import open_personal
 from rootstream_db.services.event_store.verification import LogVerifier, Verification
 from rootstream_db.services.event_store.wakeup import Wakeup
 from rootstream_db.services.event_store.writing import enqueue, write_pending
+from rootstream_db.services.subject_keys import SubjectKeys, development_keyring
 from rootstream_db.unit_of_work import UnitOfWork
 
 
@@ -31,6 +34,8 @@ class EventStore(AggregateLoader):
         clock: the source of the time in event ids.
         max_payload_bytes: the longest JSON text of one event's data, or of its metadata.
         wakeup: tells the readers in ``follow`` at once; without it they poll.
+        subjects: the keys that personal fields are sealed with; default: under the development
+            master key.
     """
 
     def __init__(
@@ -40,10 +45,12 @@ class EventStore(AggregateLoader):
         clock: Clock = utc_now,
         max_payload_bytes: int = MAX_PAYLOAD_BYTES,
         wakeup: Wakeup | None = None,
+        subjects: SubjectKeys | None = None,
     ) -> None:
         super().__init__(database, wakeup=wakeup)
         self._clock = clock
         self._max_payload_bytes = max_payload_bytes
+        self.subjects = subjects or SubjectKeys(database, development_keyring)
 
     def append(  # noqa: PLR0917 - to this aggregate, this event: the order of the sentence
         self,
@@ -54,6 +61,7 @@ class EventStore(AggregateLoader):
         data: dict[str, Any],
         *,
         expected_version: int | None = None,
+        personal: dict[str, Any] | None = None,
         metadata: dict[str, Any] | None = None,
         schema_version: int = 1,
         event_id: uuid.UUID | None = None,
@@ -76,6 +84,7 @@ class EventStore(AggregateLoader):
         event = NewEvent(
             event_type=event_type,
             data=data,
+            personal=personal,
             metadata=metadata,
             schema_version=schema_version,
             event_id=event_id,
@@ -148,6 +157,7 @@ class EventStore(AggregateLoader):
                 now=now or self._clock(),
                 clock=self._clock,
                 max_bytes=self._max_payload_bytes,
+                keys=self.subjects,
             )
             for number, event in enumerate(events)
         ]
@@ -181,6 +191,31 @@ class EventStore(AggregateLoader):
             ValidationError: an event id is used twice in the unit.
         """
         write_pending(work)
+
+    def personal_of(
+        self, event: RecordedEvent, *, work: UnitOfWork | None = None
+    ) -> dict[str, Any]:
+        """Return the personal fields of an event, opened; ``ERASED`` for each that was erased.
+
+        Under ``audit`` it tells where the request came from, if an audit context knew. Keys are
+        read when first needed and kept for a minute.
+
+        Args:
+            event: an event as it was read.
+            work: read keys inside this unit, which sees its own erasures.
+
+        Raises:
+            SealBrokenError: a field is not what was sealed for this place.
+            UnknownKeyError: the master key is not in the key ring.
+        """
+        (personal,) = open_personal([event], self.subjects, work)
+        return personal
+
+    def personal_of_many(
+        self, events: Iterable[RecordedEvent], *, work: UnitOfWork | None = None
+    ) -> list[dict[str, Any]]:
+        """Return the personal fields of each event, with one query for all keys."""
+        return open_personal(events, self.subjects, work)
 
     def anchor(self) -> Anchor:
         """Return what the log says about itself now, to be kept where its database cannot reach."""

@@ -47,6 +47,9 @@ def write_pending(work: UnitOfWork) -> None:
     """Write what is pending in the unit; events learn where they stand."""
     pending: list[PendingEvent] = work.pending(_KIND)
     waiting = _not_written(work, pending)
+    for event in waiting:
+        if event.unsealed is not None:
+            event.unsealed.seal(work, event)
     if waiting:
         appended = work.events.append_batch(batch_of(waiting))
         places = {place.event_id: place for place in appended}

@@ -186,7 +186,7 @@ class Broadcasts:
                 **facts,
             },
             user_id=stream.owner_id,
-            metadata=None if ip_address is None else {"ip_address": ip_address},
+            personal=None if ip_address is None else {"ip_address": ip_address},
         )
         self._board.announce(broadcast.work, broadcast.status(), event_type)
 

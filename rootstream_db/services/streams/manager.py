@@ -99,7 +99,7 @@ class StreamManager(StreamCatalogue):
             connection_id: what the media server calls the connection; a random one if not given.
             protocol: how the publisher speaks.
             encoder: the program that publishes, as far as it said.
-            ip_address: where it publishes from; kept with the event alone.
+            ip_address: where it publishes from; kept, sealed, with the event alone.
 
         Raises:
             PermissionDeniedError: the key is unknown, revoked, expired or not valid yet, or the

@@ -78,6 +78,17 @@ def committed_alice(committed_accounts, committed_database):
 
 
 @pytest.fixture
+def personal(database, clock):
+    """Return the personal fields of an account's events so far, opened."""
+
+    def personal(user):
+        events = EventStore(database, clock=clock)
+        return events.personal_of_many(events.read("User", str(user.id)))
+
+    return personal
+
+
+@pytest.fixture
 def told(database):
     """Return the events of an account so far, as pairs of type and data."""
 

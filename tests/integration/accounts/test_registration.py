@@ -15,7 +15,7 @@ def register(accounts, work, **over):
     return accounts.register(work, **{**values, **over})
 
 
-def test_a_registered_account_is_stored_and_told(accounts, database, hasher, told):
+def test_a_registered_account_is_stored_and_told(accounts, database, hasher, told, personal):
     with database.transaction() as work:
         user = register(
             accounts, work, username="Alice", email="Al@EXAMPLE.com", display_name=" Al "
@@ -24,8 +24,10 @@ def test_a_registered_account_is_stored_and_told(accounts, database, hasher, tol
     assert ("Alice", "Al@example.com", "Al") == (user.username, user.email, user.display_name)
     assert (True, False, now) == (user.is_active, user.is_verified, user.password_changed_at)
     assert hasher.verify(user.password_hash, PASSWORD)
-    told_data = {"username": "Alice", "public_id": str(user.public_id)}
+    told_data = {"public_id": str(user.public_id)}
     assert [("UserRegistered", told_data)] == told(user)
+    told_of_her = {"username": "Alice", "email": "Al@example.com", "display_name": "Al"}
+    assert [told_of_her] == personal(user)
 
 
 @pytest.mark.parametrize("username", ["alice", "ALICE", "aLiCe"])

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 
 import pytest
+from sqlalchemy import event
 
 from rootstream_db.database import Database
 from rootstream_db.services.event_store import EventStore
 from rootstream_db.testing import FrozenClock
+from rootstream_db.unit_of_work import UnitOfWork
 
 
 @pytest.fixture
@@ -24,3 +27,22 @@ def seen(events: EventStore) -> Callable[..., list[str]]:
         return [event.event_type for event in events.read(aggregate_type, aggregate_id)]
 
     return types
+
+
+@pytest.fixture
+def statements() -> Callable[[UnitOfWork], AbstractContextManager[list[str]]]:
+    """A context that collects what a unit asks of the database."""
+
+    @contextmanager
+    def collecting(work: UnitOfWork) -> Iterator[list[str]]:
+        made: list[str] = []
+
+        def collect(_connection: object, _cursor: object, statement: str, *_: object) -> None:
+            made.append(statement)
+
+        connection = work.session.connection()
+        event.listen(connection, "before_cursor_execute", collect)
+        yield made
+        event.remove(connection, "before_cursor_execute", collect)
+
+    return collecting

@@ -93,7 +93,9 @@ def test_what_a_hook_records_carries_the_address_of_the_connection(site: Site):
 
     recorded = list(site.rs.events.read_all(after_position=before))
     assert recorded
-    assert {"203.0.113.9"} == {event.metadata["audit"]["ip_address"] for event in recorded}
+    told = site.rs.events.personal_of_many(recorded)
+    assert {"203.0.113.9"} == {personal["audit"]["ip_address"] for personal in told}
+    assert "203.0.113.9" not in str([event.metadata for event in recorded])
 
 
 def test_the_same_hook_again_gets_the_same_lease(site: Site):

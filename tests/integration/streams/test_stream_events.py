@@ -6,6 +6,7 @@ import pytest
 
 from rootstream_db.errors import StreamAlreadyLiveError
 from rootstream_db.models import UsageKind
+from rootstream_db.services.event_store import EventStore
 from rootstream_db.testing import EPOCH
 
 
@@ -31,7 +32,10 @@ def test_every_step_of_a_stream_is_an_event_of_its_owner(
     assert {owner.id} == {event.user_id for event in events}
     started, disconnected, resumed, ended = (event.data for event in events[2:])
     assert ("a/1", 1, "rtmp") == (started["owner"], started["epoch"], started["protocol"])
-    assert {"ip_address": "192.0.2.7"} == events[2].metadata
+    assert owner.public_id == events[2].subject_id
+    store = EventStore(database, clock=clock)
+    assert {"ip_address": "192.0.2.7"} == store.personal_of(events[2])
+    assert "192.0.2.7" not in str((events[2].data, events[2].metadata))
     assert "connection_closed" == disconnected["reason"]
     assert ("b/2", 2, 1) == (resumed["owner"], resumed["epoch"], resumed["reconnects"])
     assert {
