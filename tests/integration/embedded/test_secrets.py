@@ -84,7 +84,9 @@ def test_an_installation_uses_its_own_keys_unless_told_otherwise(folder: Path):
     told = Settings(security=SecuritySettings(token_peppers=mine, environment="production"))
     with RootStream.embedded(folder / "data") as rs:
         assert token.digest == rs.tokens.digest(token.text, TokenKind.SESSION)
-        assert kept(folder / "data")[1] == rs.settings.security.master_keys.get_secret_value()
+        master_keys = rs.settings.security.master_keys
+        assert master_keys is not None
+        assert kept(folder / "data")[1] == master_keys.get_secret_value()
     with RootStream.embedded(folder / "data", settings=told) as rs:
         assert ({7: bytes(32)}, [1]) == (
             rs.settings.security.peppers(),

@@ -10,7 +10,6 @@ from collections import Counter
 import pytest
 
 from rootstream_db.errors import AuthenticationError, ConfigurationError, InvalidTokenError
-from rootstream_db.security import token_mint
 from rootstream_db.security.token_mint import TokenMint
 from rootstream_db.security.tokens import ALPHABET, TokenKind
 
@@ -94,7 +93,9 @@ def test_every_digit_of_the_secret_takes_every_value_equally_often():
 
 def test_unlucky_random_bytes_are_drawn_again(monkeypatch: pytest.MonkeyPatch):
     draws = [b"\xff" * 56, b"\xf8" * 55 + b"\x00", bytes(56)]
-    monkeypatch.setattr(token_mint.os, "urandom", lambda size: draws.pop(0)[:size])
+    monkeypatch.setattr(
+        "rootstream_db.security.token_mint.os.urandom", lambda size: draws.pop(0)[:size]
+    )
     assert "0" * 43 == MINT.issue(TokenKind.SESSION).text[5:48]
     assert [] == draws
 
