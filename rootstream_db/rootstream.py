@@ -213,7 +213,7 @@ class RootStream:
 
     @Part
     def access(self) -> AccessManager:
-        """Access control: roles, grants, and what they allow."""
+        """Access control: roles, grants, API keys, and what they allow."""
         from rootstream_db.services.access import AccessManager, FencedCache
 
         fence = FencedCache(
@@ -229,6 +229,7 @@ class RootStream:
             cache=self.cache,
             fence=fence,
             settings=self.settings.access,
+            tokens=self.tokens,
             clock=self.clock,
         )
 

@@ -167,6 +167,13 @@ ACCESS_USER: Final = KeySpec(
     "an account's grants, authenticated; or, after a change, the version that older ones lack",
     setting="access_ttl",
 )
+ACCESS_KEY: Final = KeySpec(
+    "access_key",
+    "{{access}}:key:{key_hash}",
+    "string",
+    "an API key's account and scopes, authenticated; or the version that older ones lack",
+    setting="access_ttl",
+)
 CHANNEL: Final = KeySpec(
     "channel",
     "bus:{topic}",
@@ -192,6 +199,7 @@ TABLE: Final[tuple[KeySpec, ...]] = (
     RATE_LIMIT,
     ACCESS_ROLES,
     ACCESS_USER,
+    ACCESS_KEY,
     CHANNEL,
 )
 

@@ -66,7 +66,7 @@ class SessionExpiredError(AuthenticationError):
 
 
 class SessionRevokedError(AuthenticationError):
-    """The session was ended by its user or an operator."""
+    """The session or API key was ended by its user or an operator, or its account was closed."""
 
     code = "auth.session_revoked"
 
@@ -93,7 +93,8 @@ class InvalidCodeError(AuthenticationError):
 class InvalidTokenError(AuthenticationError):
     """The text is no token of the kind that is wanted; ``reason`` says what about it is wrong.
 
-    The reason is for operators: ``shape``, ``checksum``, ``kind`` or ``pepper``.
+    The reason is for operators: ``shape``, ``checksum``, ``kind`` or ``pepper``, found before
+    anything was looked up, or ``unknown``: none like it was issued.
     """
 
     code = "auth.invalid_token"

@@ -1,9 +1,19 @@
-"""Who may do what: roles, grants, permissions."""
+"""Who may do what: roles, grants, permissions, API keys."""
 
 from __future__ import annotations
 
 from rootstream_db.services.access.changes import AccessChange
 from rootstream_db.services.access.fence import FencedCache
-from rootstream_db.services.access.manager import AccessManager, ActsForUser, Subject
+from rootstream_db.services.access.keys import ApiKeys
+from rootstream_db.services.access.manager import AccessManager
+from rootstream_db.services.access.subjects import ActsForUser, ApiKeyInfo, Subject
 
-__all__ = ["AccessChange", "AccessManager", "ActsForUser", "FencedCache", "Subject"]
+__all__ = [
+    "AccessChange",
+    "AccessManager",
+    "ActsForUser",
+    "ApiKeyInfo",
+    "ApiKeys",
+    "FencedCache",
+    "Subject",
+]

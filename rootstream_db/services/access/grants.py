@@ -6,11 +6,12 @@ from datetime import datetime
 from typing import Any
 
 from rootstream_db.audit import current_audit_context
-from rootstream_db.errors import NotFoundError, ValidationError
+from rootstream_db.errors import NotFoundError
 from rootstream_db.models import Stream, User
 from rootstream_db.models.access import RoleGrant
 from rootstream_db.services.access.changes import AccessChange, AccessChanges
 from rootstream_db.services.access.journal import AccessJournal
+from rootstream_db.services.access.rules import check_expiry
 from rootstream_db.unit_of_work import UnitOfWork
 
 
@@ -44,7 +45,7 @@ class GrantBook:
             NotFoundError: there is no such role.
             ValidationError: it would have ended by now.
         """
-        _check_expiry(expires_at, work.now)
+        check_expiry(expires_at, work.now)
         stream_id = None if stream is None else stream.id
         found = work.roles.get_one_by_name(role)
         self._changes.of_user(work, user.id)
@@ -88,15 +89,6 @@ class GrantBook:
         Call it again, in a transaction of its own each time, until it returns 0.
         """
         return work.role_grants.delete_expired(work.now, limit=limit)
-
-
-def _check_expiry(expires_at: datetime | None, now: datetime) -> None:
-    if expires_at is None:
-        return
-    if expires_at.tzinfo is None:
-        raise ValidationError("expires_at needs a time zone", field="expires_at")
-    if expires_at <= now:
-        raise ValidationError("expires_at is over already", field="expires_at")
 
 
 def _actor(granted_by: User | None) -> int | None:

@@ -2,41 +2,31 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol, TypeAlias
+from typing import TYPE_CHECKING
 
 from rootstream_db.clock import Clock, utc_now
 from rootstream_db.errors import PermissionDeniedError
-from rootstream_db.models import User
 from rootstream_db.security.permissions import PermissionSet, check_permission
 from rootstream_db.services.access.changes import AccessChange, AccessChanges
 from rootstream_db.services.access.fence import FencedCache
 from rootstream_db.services.access.grants import GrantBook
 from rootstream_db.services.access.journal import AccessJournal
+from rootstream_db.services.access.keys import ApiKeys
 from rootstream_db.services.access.reading import AccessReader
 from rootstream_db.services.access.roles import RoleCatalogue
+from rootstream_db.services.access.subjects import Subject, account_of, scopes_of
 from rootstream_db.unit_of_work import UnitOfWork
 
 if TYPE_CHECKING:
     from rootstream_db.cache import RedisCache
     from rootstream_db.database import Database
+    from rootstream_db.security.token_mint import TokenMint
     from rootstream_db.services.event_store import EventStore
     from rootstream_db.settings import AccessSettings
 
 
-class ActsForUser(Protocol):
-    """Whatever stands for an account: a session that was validated, for example."""
-
-    @property
-    def user_id(self) -> int:
-        """The account."""
-
-
-Subject: TypeAlias = int | User | ActsForUser
-"""Who wants to do something: an account, its id, or a session of it."""
-
-
 class AccessManager(RoleCatalogue, GrantBook):
-    """Roles, grants, and what they allow.
+    """Roles, grants, API keys, and what they allow.
 
     Permissions are read from Redis first. A change is put out of use there before it commits, so
     that what was taken away is gone everywhere with the commit; while Redis cannot be reached,
@@ -47,7 +37,8 @@ class AccessManager(RoleCatalogue, GrantBook):
         events: the log that changes are appended to.
         cache: where permissions are cached.
         fence: what keeps the cached ones from outliving a change.
-        settings: the roles that nobody has to grant.
+        settings: the roles that nobody has to grant, and the overlap of rotated keys.
+        tokens: the mint of API keys.
         clock: the source of the current time.
     """
 
@@ -59,22 +50,35 @@ class AccessManager(RoleCatalogue, GrantBook):
         cache: RedisCache,
         fence: FencedCache,
         settings: AccessSettings,
+        tokens: TokenMint,
         clock: Clock = utc_now,
     ) -> None:
         self._journal = AccessJournal(events)
         self._changes = AccessChanges(cache, fence, clock)
         self._reader = AccessReader(database, cache, fence, settings=settings, clock=clock)
+        self.keys = ApiKeys(
+            database,
+            cache,
+            fence,
+            changes=self._changes,
+            reader=self._reader,
+            journal=self._journal,
+            tokens=tokens,
+            overlap=settings.key_overlap,
+            clock=clock,
+        )
 
-    def permissions_of(self, user_id: int, *, stream_id: int | None = None) -> PermissionSet:
-        """Return what an account may do: everywhere, or with a stream also on that one.
+    def permissions_of(self, subject: Subject, *, stream_id: int | None = None) -> PermissionSet:
+        """Return what a subject may do: everywhere, or with a stream also on that one.
 
         For screens and reports; ``require`` is what guards an action.
         """
+        user_id, scopes = account_of(subject), scopes_of(subject)
         standing = self._reader.standing(user_id)
         permissions = standing.permissions.on(stream_id)
         if stream_id is not None and standing.as_owner and self._reader.owns(user_id, stream_id):
             permissions |= standing.as_owner
-        return permissions
+        return permissions if scopes is None else permissions & scopes
 
     def require(self, subject: Subject, permission: str, *, stream_id: int | None = None) -> None:
         """Return only if the subject may do this; call it before the action it guards.
@@ -89,8 +93,9 @@ class AccessManager(RoleCatalogue, GrantBook):
             ValidationError: that is not the name of a permission.
         """
         check_permission(permission)
-        user_id = _user_id(subject)
-        if not self._allows(user_id, permission, stream_id):
+        user_id, scopes = account_of(subject), scopes_of(subject)
+        in_scope = scopes is None or scopes.allows(permission)
+        if not (in_scope and self._allows(user_id, permission, stream_id)):
             where = "" if stream_id is None else f" on stream {stream_id}"
             raise PermissionDeniedError(
                 f"the permission {permission!r} is missing{where}",
@@ -121,9 +126,3 @@ class AccessManager(RoleCatalogue, GrantBook):
         if stream_id is None or not standing.as_owner.allows(permission):
             return False
         return self._reader.owns(user_id, stream_id)
-
-
-def _user_id(subject: Subject) -> int:
-    if isinstance(subject, int):
-        return subject
-    return subject.id if isinstance(subject, User) else subject.user_id

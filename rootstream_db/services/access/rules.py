@@ -1,8 +1,9 @@
-"""What a role may be called. Pure: no clock, no I/O."""
+"""What roles and keys may be called, and when they may end. Pure: no clock, no I/O."""
 
 from __future__ import annotations
 
 import re
+from datetime import datetime
 from typing import Final
 
 from rootstream_db.errors import ValidationError
@@ -29,6 +30,16 @@ def check_description(text: str) -> str:
 def check_label(text: str) -> str:
     """Return what a key is for, one line."""
     return _line(text, "label", MAX_KEY_LABEL)
+
+
+def check_expiry(expires_at: datetime | None, now: datetime) -> datetime | None:
+    """Return when something ends, if it is yet to come."""
+    if expires_at is not None:
+        if expires_at.tzinfo is None:
+            raise ValidationError("expires_at needs a time zone", field="expires_at")
+        if expires_at <= now:
+            raise ValidationError("expires_at is over already", field="expires_at")
+    return expires_at
 
 
 def _line(text: str, field: str, longest: int) -> str:
