@@ -50,7 +50,9 @@ def _module(path: Path) -> Iterator[str]:
     functions = [node for node in public if isinstance(node, ast.FunctionDef)]
     if not public:
         return
-    name = ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts)
+    name = ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(
+        ".__init__"
+    )
     yield from ("", f"## {name}", "", summary(ast.get_docstring(tree)))
     for node in classes:
         yield from _class(node)

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, overload
+from typing import TYPE_CHECKING, TypeVar
 
 from pydantic import SecretStr
 
 from rootstream_db.clock import Clock, utc_now
 from rootstream_db.database import Database
+from rootstream_db.rootstream.parts import Part, Parts
 from rootstream_db.settings import Settings
 from rootstream_db.unit_of_work import UnitOfWork
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
     from rootstream_db.cache import EventBus, RedisCache
     from rootstream_db.embedded import EmbeddedServers
     from rootstream_db.security.keyring import KeyRing, KeySource
@@ -43,28 +41,7 @@ EMBEDDED_DATABASE = "rootstream"
 """Name of the database inside an embedded PostgreSQL."""
 
 
-class Part(Generic[T]):
-    """An attribute built on first use, once, whichever thread comes first."""
-
-    def __init__(self, build: Callable[[RootStream], T]) -> None:
-        self._build = build
-        self.__doc__ = build.__doc__
-
-    def __set_name__(self, owner: type, name: str) -> None:
-        self._name = name
-
-    @overload
-    def __get__(self, instance: None, owner: type) -> Part[T]: ...
-    @overload
-    def __get__(self, instance: RootStream, owner: type) -> T: ...
-    def __get__(self, instance: RootStream | None, owner: type) -> Part[T] | T:
-        if instance is None:
-            return self
-        built: T = instance.part(self._name, self._build)
-        return built
-
-
-class RootStream:
+class RootStream(Parts):
     """The data layer of one application process.
 
     >>> with RootStream.embedded(folder) as rs:  # doctest: +SKIP
@@ -87,12 +64,10 @@ class RootStream:
         key_source: KeySource | None = None,
     ) -> None:
         settings.require_servers()
+        super().__init__()
         self.settings = settings
         self.clock = clock
         self._key_source = key_source
-        self._parts: dict[str, Any] = {}
-        self._lock = threading.RLock()
-        self._resources = ExitStack()
 
     @classmethod
     def from_env(
@@ -356,39 +331,9 @@ class RootStream:
         self.partitions.ensure()
         return revision
 
-    def close(self) -> None:
-        """Release connections and threads; embedded servers stop with their last user."""
-        with self._lock:
-            self._parts.clear()
-            self._resources.close()
-
-    def part(self, name: str, build: Callable[[RootStream], T]) -> T:
-        """Return the named part, building it if this is its first use."""
-        if name not in self._parts:
-            with self._lock:
-                if name not in self._parts:
-                    self._parts[name] = build(self)
-        built: T = self._parts[name]
-        return built
-
     def _forget_access(self, work: UnitOfWork, user_id: int) -> None:
         # A function of its own, so that accounts do not need Redis before one is closed.
         self.access.forget(work, user_id)
-
-    def _closing(self, resource: T) -> T:
-        self._resources.callback(resource.close)  # type: ignore[attr-defined]  # all have close()
-        return resource
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 def _pointed_at(settings: Settings, servers: EmbeddedServers) -> Settings:
