@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Hashable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
@@ -83,10 +83,13 @@ class UnitOfWork:
         *,
         clock: Clock,
         translate: _Translate | None = None,
+        alone: Callable[[], AbstractContextManager[object]] | None = None,
     ) -> None:
         self.session = session
         self.now: datetime = clock()
         self._translate = translate
+        self._alone = alone
+        self._is_at_last_action = False
         self._before: list[_Action] = []
         self._after: list[_Action] = []
         self._pending: dict[str, list[Any]] = {}
@@ -139,11 +142,25 @@ class UnitOfWork:
                     raise better from error
             raise
 
+    def last_statement(self) -> AbstractContextManager[object]:
+        """Let the statement of the block be the whole transaction, if it is all the unit does.
+
+        For the one statement of a before-commit action: if nothing was sent before it and nothing
+        can follow, it needs no BEGIN and no COMMIT, two round trips of three. In any other unit the
+        block is part of the transaction, as always.
+        """
+        session = self.session
+        unwritten = session.new or session.dirty or session.deleted
+        if self._alone is None or not self._is_at_last_action or unwritten:
+            return nullcontext()
+        return self._alone()
+
     def prepare_commit(self) -> None:
         """Write what is pending and run the before-commit actions; ``Database`` calls this."""
         self.session.flush()
         position = 0
         while position < len(self._before):
+            self._is_at_last_action = position == len(self._before) - 1
             self._before[position].call()
             position += 1
         self.session.flush()

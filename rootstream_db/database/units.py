@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
+from functools import partial
 from typing import Any, Final
 
 import psycopg
@@ -46,12 +47,18 @@ def unit_of_work(
     try:
         if lane.prologue and mode is not Mode.AUTOCOMMIT:
             session.connection().exec_driver_sql(lane.prologue)
-        work = UnitOfWork(session, clock=clock, translate=lambda error: lane.translate(error, mode))
+        work = UnitOfWork(
+            session,
+            clock=clock,
+            translate=lambda error: lane.translate(error, mode),
+            alone=partial(_alone, connection, lane) if mode is Mode.WRITE else None,
+        )
         yield work
         work.prepare_commit()
         _require_intact(connection)
-        # A unit that only read rows by key began nothing; to commit it all the same takes 20 µs.
-        if mode is not Mode.AUTOCOMMIT or connection.in_transaction():
+        # A unit that only read rows by key, or only appended events, began nothing; to commit it
+        # all the same takes 20 µs.
+        if connection.in_transaction():
             _commit(session, lane, mode)
     except BaseException:
         # Whatever goes wrong while undoing, the reason for it is what the caller must see; a
@@ -87,11 +94,32 @@ def _require_intact(connection: Connection) -> None:
 
 
 def _commit(session: Session, lane: Lane, mode: Mode) -> None:
-    try:
+    with _doubting(lane) if mode is Mode.WRITE else nullcontext():
         session.commit()
+
+
+@contextmanager
+def _alone(connection: Connection, lane: Lane) -> Iterator[None]:
+    """Make the statement of the block a transaction of its own, unless one was begun already."""
+    driver = connection.connection.driver_connection
+    status = driver.info.transaction_status if driver is not None else TransactionStatus.UNKNOWN
+    if connection.in_transaction() or driver is None or status is not TransactionStatus.IDLE:
+        yield
+        return
+    # Back when the pool has the connection again, as after reading without a transaction.
+    driver.autocommit = True
+    with _doubting(lane):
+        yield
+
+
+@contextmanager
+def _doubting(lane: Lane) -> Iterator[None]:
+    """Say of a connection lost in the block that nobody knows whether the transaction happened."""
+    try:
+        yield
     except (SQLAlchemyError, psycopg.Error) as error:
         better = translate(error, server=lane.server)
-        if mode is Mode.WRITE and is_connection_failure(better):
+        if is_connection_failure(better):
             lane.circuit.record_failure()
             raise _unknown_outcome(better) from error
         raise

@@ -12,7 +12,6 @@ from typing import Any, Final, NamedTuple
 from sqlalchemy import (
     ARRAY,
     BigInteger,
-    Boolean,
     ColumnElement,
     Integer,
     Select,
@@ -21,24 +20,22 @@ from sqlalchemy import (
     any_,
     bindparam,
     cast,
-    column,
     delete,
     func,
     literal,
     select,
-    text,
     update,
 )
 from sqlalchemy.dialects.postgresql import JSONB, insert
 from sqlalchemy.orm import Session
 
 from rootstream_db.models.events import EventLog, EventLogHead, EventStream, Snapshot
+from rootstream_db.repositories.event_batches import EventBatch, Placed, append
 from rootstream_db.repositories.recorded import RecordedEvent, list_recorded
 
 __all__ = [
     "DEFAULT_LOG",
     "KEPT_SNAPSHOTS",
-    "AppendedEvent",
     "Cursor",
     "EventRepository",
     "LogHead",
@@ -68,16 +65,6 @@ class LogHead(NamedTuple):
     epoch: uuid.UUID
     last_position: int
     chain: bytes
-
-
-class AppendedEvent(NamedTuple):
-    """Where an appended event stands; ``duplicate`` when it stood there already."""
-
-    event_id: uuid.UUID
-    position: int
-    version: int
-    recorded_at: datetime
-    duplicate: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,18 +127,6 @@ _SNAPSHOT: Final = (
     Snapshot.created_at,
 )
 
-_APPEND: Final = text("""
-    SELECT event_id, position, version, recorded_at, duplicate
-    FROM append_events(CAST(:log_id AS smallint), CAST(:batch AS jsonb))
-""").columns(
-    # Known types save asking the driver for them each time.
-    _LOG.event_id,
-    _LOG.position,
-    _LOG.version,
-    _LOG.recorded_at,
-    column("duplicate", Boolean),
-)
-
 
 class EventRepository:
     """Appends to and reads from the log.
@@ -162,10 +137,9 @@ class EventRepository:
     def __init__(self, session: Session) -> None:
         self.session = session
 
-    def append_batch(self, batch: bytes, *, log_id: int = DEFAULT_LOG) -> list[AppendedEvent]:
-        """Append everything in ``batch``, JSON as the function ``append_events`` describes it."""
-        parameters = {"log_id": log_id, "batch": batch.decode()}
-        return [AppendedEvent(*row) for row in self.session.execute(_APPEND, parameters)]
+    def append_batch(self, batch: EventBatch, *, log_id: int = DEFAULT_LOG) -> list[Placed]:
+        """Append a batch and tell where it stands, in its order."""
+        return append(self.session, batch, log_id=log_id)
 
     def get_head(self) -> LogHead:
         """Return where the log ends."""

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import secrets
+import os
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
-import orjson
-
-from rootstream_db.audit import current_audit_context
+from rootstream_db.audit import AuditContext, current_audit_context
 from rootstream_db.clock import Clock
 from rootstream_db.correlation import current_correlation_id
 from rootstream_db.errors import ValidationError
-from rootstream_db.repositories.events import AppendedEvent
 from rootstream_db.services.event_store.payload import check_text, check_time, encode
 from rootstream_db.services.event_store.personal import ORIGIN, PERSONAL, Unsealed, unsealed
 from rootstream_db.services.subject_keys import SubjectKeys
@@ -80,23 +77,29 @@ class PendingEvent:
     aggregate_id: str
     event_type: str
     expected_version: int | None
-    record: dict[str, object] = field(repr=False)
+    facts: Facts = field(repr=False)
     position: int | None = None
     version: int | None = None
     recorded_at: datetime | None = None
     duplicate: bool = False
     unsealed: Unsealed | None = field(default=None, repr=False)
 
-    def put(self, place: AppendedEvent) -> None:
-        """Tell the event where it stands."""
-        self.position = place.position
-        self.version = place.version
-        self.recorded_at = place.recorded_at
-        self.duplicate = place.duplicate
+
+class Facts(NamedTuple):
+    """What else is written of an event; its data and metadata are JSON already."""
+
+    schema_version: int
+    data: bytes
+    metadata: bytes
+    user_id: int | None
+    subject_id: uuid.UUID | None
+    correlation_id: str | None
+    causation_id: uuid.UUID | None
+    occurred_at: datetime
 
 
 def prepare(
-    event: NewEvent,
+    events: Iterable[NewEvent],
     aggregate: tuple[str, str],
     *,
     expected_version: int | None,
@@ -104,85 +107,62 @@ def prepare(
     clock: Clock,
     max_bytes: int,
     keys: SubjectKeys,
-) -> PendingEvent:
-    """Check an event and fix it in JSON, so that later changes of its dictionaries do not matter.
+) -> list[PendingEvent]:
+    """Check events and fix them in JSON, so that later changes of their dictionaries do not matter.
 
     Raises:
-        ValidationError: it cannot be stored, or not be read back as it is.
+        ValidationError: one cannot be stored, or not be read back as it is.
     """
-    correlation_id = event.correlation_id or current_correlation_id()
-    _check_names(
-        aggregate_type=aggregate[0],
-        aggregate_id=aggregate[1],
-        event_type=event.event_type,
-        correlation_id=correlation_id,
-    )
-    _check_numbers(event.schema_version, expected_version)
-    occurred_at = event.occurred_at or now
-    check_time(occurred_at, "occurred_at")
-    event_id = event.event_id or new_event_id(clock())
-    user_id, metadata, origin = _audited(event)
-    record = {
-        "event_id": event_id,
-        "event_type": event.event_type,
-        "schema_version": event.schema_version,
-        "data": orjson.Fragment(encode(event.data, "data", max_bytes=max_bytes)),
-        "metadata": orjson.Fragment(encode(metadata, "metadata", max_bytes=max_bytes)),
-        "user_id": user_id,
-        "subject_id": event.subject_id,
-        "correlation_id": correlation_id,
-        "causation_id": event.causation_id,
-        "occurred_at": occurred_at,
-    }
-    pending = PendingEvent(event_id, *aggregate, event.event_type, expected_version, record)
-    if event.personal or origin:
-        pending.unsealed = unsealed(
-            event, metadata, origin, actor_id=user_id, keys=keys, max_bytes=max_bytes
+    _check_place(aggregate, expected_version)
+    given = list(events)
+    context, correlation_id = current_audit_context(), current_correlation_id()
+    prepared = []
+    for event, new_id in zip(given, new_event_ids(clock(), len(given)), strict=True):
+        _check(event, correlation_id)
+        user_id, metadata, origin = _audited(event, context)
+        facts = Facts(
+            event.schema_version,
+            encode(event.data, "data", max_bytes=max_bytes),
+            encode(metadata, "metadata", max_bytes=max_bytes) if metadata else b"{}",
+            user_id,
+            event.subject_id,
+            event.correlation_id or correlation_id,
+            event.causation_id,
+            event.occurred_at or now,
         )
-    return pending
-
-
-def batch_of(pending: Sequence[PendingEvent]) -> bytes:
-    """Return the batch ``append_events`` takes: runs of events of one aggregate, in order.
-
-    Raises:
-        ValidationError: two of the events have the same id.
-    """
-    if len({event.event_id for event in pending}) < len(pending):
-        raise ValidationError("an event id is used twice in this unit of work", field="event_id")
-    entries: list[dict[str, Any]] = []
-    for event in pending:
-        here = (event.aggregate_type, event.aggregate_id)
-        last = entries[-1] if entries else None
-        if event.expected_version is None and last and here == (last["type"], last["id"]):
-            last["events"].append(event.record)
-        else:
-            entries.append(
-                {
-                    "type": here[0],
-                    "id": here[1],
-                    "expected": event.expected_version,
-                    "events": [event.record],
-                }
+        pending = PendingEvent(
+            event.event_id or new_id, *aggregate, event.event_type, expected_version, facts
+        )
+        if event.personal or origin:
+            pending.unsealed = unsealed(
+                event, metadata, origin, actor_id=user_id, keys=keys, max_bytes=max_bytes
             )
-    return orjson.dumps(entries)
+        prepared.append(pending)
+        # The rest follow the first: nobody can come between.
+        expected_version = None
+    return prepared
 
 
-def new_event_id(now: datetime) -> uuid.UUID:
-    """Return a random id that begins with the time, so that ids of one time lie close in the index.
+def new_event_ids(now: datetime, count: int) -> list[uuid.UUID]:
+    """Return random ids that begin with the time: ids of one time lie close in the index.
 
-    It is a UUID of version 7 (RFC 9562): 48 bits of milliseconds, 74 random bits.
+    They are UUIDs of version 7 (RFC 9562): 48 bits of milliseconds, 74 random bits.
     """
-    milliseconds = int(now.timestamp() * 1000)
-    tail = secrets.randbits(74)
-    return uuid.UUID(
-        int=milliseconds << 80 | 0x7 << 76 | (tail >> 62) << 64 | 0b10 << 62 | tail & (2**62 - 1)
-    )
+    begin = int(now.timestamp() * 1000) << 80 | 0x7 << 76 | 0b10 << 62
+    noise = os.urandom(10 * count)
+    return [
+        uuid.UUID(int=begin | (tail & 0xFFF) << 64 | (tail >> 12) & (2**62 - 1))
+        for tail in (
+            int.from_bytes(noise[start : start + 10], "big") for start in range(0, 10 * count, 10)
+        )
+    ]
 
 
-def _audited(event: NewEvent) -> tuple[int | None, dict[str, Any], dict[str, Any]]:
+def _audited(
+    event: NewEvent, context: AuditContext | None
+) -> tuple[int | None, dict[str, Any], dict[str, Any]]:
     """Return who did it, the metadata, and where the request came from, which is personal."""
-    context, metadata = current_audit_context(), event.metadata or {}
+    metadata = event.metadata or {}
     if PERSONAL in metadata:
         raise ValidationError(
             f"the store itself uses {PERSONAL!r} in metadata: name personal fields as such",
@@ -198,24 +178,32 @@ def _audited(event: NewEvent) -> tuple[int | None, dict[str, Any], dict[str, Any
     return user_id, {**metadata, "audit": facts} if facts else metadata, origin
 
 
-def _check_names(**names: str | None) -> None:
-    for name, value in names.items():
-        if value is None and name == "correlation_id":
-            continue
-        check_text(value, name)
-        if not value or len(value) > _MAX_LENGTHS[name]:
-            raise ValidationError(
-                f"{name} has 1 to {_MAX_LENGTHS[name]} characters, not {len(value or '')}",
-                field=name,
-            )
-
-
-def _check_numbers(schema_version: int, expected_version: int | None) -> None:
-    if schema_version not in _SCHEMA_VERSIONS:
-        raise ValidationError(
-            f"schema_version is a number from 1 to {_SCHEMA_VERSIONS[-1]}", field="schema_version"
-        )
+def _check_place(aggregate: tuple[str, str], expected_version: int | None) -> None:
+    _check_name("aggregate_type", aggregate[0])
+    _check_name("aggregate_id", aggregate[1])
     if expected_version is not None and expected_version < EXISTS:
         raise ValidationError(
             "expected_version is a version, NEW, EXISTS or None", field="expected_version"
         )
+
+
+def _check(event: NewEvent, correlation_id: str | None) -> None:
+    _check_name("event_type", event.event_type)
+    correlation_id = event.correlation_id or correlation_id
+    if correlation_id is not None:
+        _check_name("correlation_id", correlation_id)
+    if event.schema_version not in _SCHEMA_VERSIONS:
+        raise ValidationError(
+            f"schema_version is a number from 1 to {_SCHEMA_VERSIONS[-1]}", field="schema_version"
+        )
+    if event.occurred_at is not None:
+        check_time(event.occurred_at, "occurred_at")
+
+
+def _check_name(name: str, value: str) -> None:
+    length = _MAX_LENGTHS[name]
+    if type(value) is str and 0 < len(value) <= length and value.isascii() and "\0" not in value:
+        return
+    check_text(value, name)
+    if not 0 < len(value) <= length:
+        raise ValidationError(f"{name} has 1 to {length} characters, not {len(value)}", field=name)

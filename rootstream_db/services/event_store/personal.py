@@ -67,8 +67,7 @@ class Unsealed:
         if self.origin:
             audit = metadata.setdefault(AUDIT, {})
             audit |= self._sealed_origin(work, event, subject_id)
-        event.record["subject_id"] = subject_id
-        event.record["metadata"] = orjson.Fragment(orjson.dumps(metadata))
+        event.facts = event.facts._replace(subject_id=subject_id, metadata=orjson.dumps(metadata))
 
     def _sealed_origin(
         self, work: UnitOfWork, event: PendingEvent, subject_id: uuid.UUID | None

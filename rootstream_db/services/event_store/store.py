@@ -148,19 +148,15 @@ class EventStore(AggregateLoader):
         Raises:
             ValidationError: one of them cannot be stored, or not be read back as it is.
         """
-        return [
-            prepare(
-                event,
-                (aggregate_type, aggregate_id),
-                # The rest follow the first: nobody can come between.
-                expected_version=None if number else expected_version,
-                now=now or self._clock(),
-                clock=self._clock,
-                max_bytes=self._max_payload_bytes,
-                keys=self.subjects,
-            )
-            for number, event in enumerate(events)
-        ]
+        return prepare(
+            events,
+            (aggregate_type, aggregate_id),
+            expected_version=expected_version,
+            now=now or self._clock(),
+            clock=self._clock,
+            max_bytes=self._max_payload_bytes,
+            keys=self.subjects,
+        )
 
     def append_prepared(self, work: UnitOfWork, events: Sequence[PendingEvent]) -> None:
         """Append prepared events, of any aggregates, when the unit of work commits.

@@ -8,7 +8,8 @@ from typing import Final
 
 from rootstream_db.database.units import ReadSession
 from rootstream_db.errors import StorageError
-from rootstream_db.services.event_store.pending import PendingEvent, batch_of
+from rootstream_db.services.event_store.batch import batch_of, put
+from rootstream_db.services.event_store.pending import PendingEvent
 from rootstream_db.unit_of_work import UnitOfWork
 
 _KIND: Final = "events"
@@ -51,10 +52,9 @@ def write_pending(work: UnitOfWork) -> None:
         if event.unsealed is not None:
             event.unsealed.seal(work, event)
     if waiting:
-        appended = work.events.append_batch(batch_of(waiting))
-        places = {place.event_id: place for place in appended}
-        for event in waiting:
-            event.put(places[event.event_id])
+        batch = batch_of(waiting)
+        with work.last_statement():
+            put(waiting, work.events.append_batch(batch))
     # What is written inside a savepoint may go with it: it is looked for again at the end.
     if not work.session.in_nested_transaction():
         pending.clear()

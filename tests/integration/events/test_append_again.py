@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from dataclasses import replace
 
 import pytest
 
@@ -91,3 +92,47 @@ def test_one_id_twice_in_a_unit_is_refused(database, events):
     with pytest.raises(ValidationError, match="twice"), database.transaction() as work:
         events.append(work, "Stream", "7", "A", {}, event_id=event_id)
         events.append(work, "Stream", "7", "A", {}, event_id=event_id)
+
+
+ARCHIVED = """
+    INSERT INTO event_archived_id (event_id, position, version, recorded_at, content_hash)
+    SELECT event_id, position, version, recorded_at, event_content_hash(aggregate_type,
+        aggregate_id, event_type, schema_version, data, metadata, user_id, subject_id, causation_id)
+    FROM event_log
+"""
+
+
+@pytest.fixture(params=["one", "many"])
+def archived(request, database, events):
+    """Events of which only the archive still knows, and what was said about them."""
+    count = 1 if request.param == "one" else 3
+    given = [NewEvent(event_type="A", data={"n": 1}, event_id=uuid.uuid4()) for _ in range(count)]
+    with database.transaction() as work:
+        first = events.append_many(work, "Stream", "7", given)
+        events.flush(work)
+        maintenance = "SET LOCAL rootstream.maintenance = 'on'"
+        for statement in (maintenance, ARCHIVED, "DELETE FROM event_log"):
+            work.session.connection().exec_driver_sql(statement)
+    return given, first
+
+
+@pytest.mark.parametrize("expected_version", [None, NEW])
+def test_what_is_archived_is_repeated_without_harm(database, events, archived, expected_version):
+    given, first = archived
+    with database.transaction() as work:
+        again = events.append_many(work, "Stream", "7", given, expected_version=expected_version)
+    assert [(event.position, event.version, event.recorded_at, True) for event in first] == [
+        (event.position, event.version, event.recorded_at, event.duplicate) for event in again
+    ]
+    with database.transaction() as work:
+        following = events.append(work, "Stream", "7", "B", {})
+    assert (first[-1].position + 1, len(given) + 1) == (following.position, following.version)
+
+
+def test_an_archived_id_names_its_event_for_ever(database, events, archived):
+    given, _ = archived
+    other = replace(given[-1], data={"n": 2})
+    with pytest.raises(ConflictError), database.transaction() as work:
+        events.append_many(work, "Stream", "7", [*given[:-1], other])
+    with pytest.raises(ConflictError), database.transaction() as work:
+        events.append_many(work, "Stream", "7", [given[0], NewEvent(event_type="B", data={})])
