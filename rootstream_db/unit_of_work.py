@@ -45,6 +45,7 @@ from rootstream_db.repositories.streams import (
     StreamTotalsRepository,
 )
 from rootstream_db.repositories.subject_keys import SubjectKeyRepository
+from rootstream_db.repositories.trusted_devices import TrustedDeviceRepository
 from rootstream_db.repositories.users import (
     LoginThrottleRepository,
     UserRepository,
@@ -252,6 +253,11 @@ class UnitOfWork:
     def recovery_codes(self) -> RecoveryCodeRepository:
         """Backup codes."""
         return RecoveryCodeRepository(self.session)
+
+    @cached_property
+    def trusted_devices(self) -> TrustedDeviceRepository:
+        """Devices that need no second factor for a while."""
+        return TrustedDeviceRepository(self.session)
 
     @cached_property
     def mfa_attempts(self) -> MfaAttemptRepository:

@@ -132,6 +132,12 @@ class ClockSkewError(InvalidCodeError):
         self.seconds_behind = seconds_behind
 
 
+class DeviceNotTrustedError(AuthenticationError):
+    """The device is not trusted, or not any more: it owes a second factor."""
+
+    code = "auth.device_not_trusted"
+
+
 class EnrollmentExpiredError(AuthenticationError):
     """The enrolment of a second factor ran out, was finished before, or never was."""
 

@@ -35,6 +35,7 @@ from rootstream_db.models.mfa import (
     MfaOutcome,
     MfaThrottle,
     RecoveryCode,
+    TrustedDevice,
 )
 from rootstream_db.models.projections import (
     ActivityEntry,
@@ -120,6 +121,7 @@ __all__ = [
     "StreamTotals",
     "SubjectKey",
     "TokenPurpose",
+    "TrustedDevice",
     "UsageKind",
     "UsageLog",
     "User",

@@ -20,7 +20,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import ARRAY, INET
 from sqlalchemy.orm import Mapped, mapped_column
 
-from rootstream_db.models.base import Base, choice, created_time, identity_key
+from rootstream_db.models.base import SHA256_BYTES, Base, choice, created_time, identity_key
 from rootstream_db.security.totp import TotpAlgorithm
 
 MAX_LABEL = 64
@@ -123,7 +123,11 @@ class MfaFactor(Base):
 
 
 class RecoveryCode(Base):
-    """A backup code; only its hash is stored. ``slot`` is the letter that the code starts with."""
+    """A backup code; only its hash is stored. ``slot`` is the letter that the code starts with.
+
+    It is good within the generation it was made in: after a restore nobody knows which of the older
+    ones were used.
+    """
 
     __tablename__ = "mfa_recovery_codes"
     __table_args__ = (UniqueConstraint("user_id", "slot"),)
@@ -132,8 +136,32 @@ class RecoveryCode(Base):
     user_id: Mapped[int] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"))
     slot: Mapped[str] = mapped_column(String(1))
     code_hash: Mapped[str]
+    generation: Mapped[int]
     created_at: Mapped[created_time] = mapped_column(init=False)
     used_at: Mapped[datetime | None] = mapped_column(default=None)
+
+
+class TrustedDevice(Base):
+    """A device that needs no second factor for a while; only the digest of its token is stored.
+
+    It is trusted within the epoch of its account and the generation it was trusted in.
+    """
+
+    __tablename__ = "trusted_devices"
+    __table_args__ = (
+        CheckConstraint(f"octet_length(token_hash) = {SHA256_BYTES}", name="token_hash_length"),
+        Index("ix_trusted_devices_expires_at", "expires_at"),
+    )
+
+    id: Mapped[identity_key] = mapped_column(init=False)
+    user_id: Mapped[int] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"), index=True)
+    token_hash: Mapped[bytes] = mapped_column(unique=True)
+    label: Mapped[str] = mapped_column(String(MAX_LABEL))
+    auth_epoch: Mapped[int]
+    generation: Mapped[int]
+    created_at: Mapped[created_time] = mapped_column(init=False)
+    last_used_at: Mapped[datetime]
+    expires_at: Mapped[datetime]
 
 
 class MfaAttempt(Base):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy import ColumnElement, and_, delete, func, insert, or_, select, update
 from sqlalchemy.dialects.postgresql import insert as upsert
@@ -20,7 +20,11 @@ from rootstream_db.models.mfa import (
     MfaThrottle,
     RecoveryCode,
 )
+from rootstream_db.models.sessions import AuthState
 from rootstream_db.repositories.base import Repository
+
+_GENERATION: Final = select(AuthState.generation).scalar_subquery()
+"""The generation of now; a restore begins a new one."""
 
 
 class MfaFactorRepository(Repository[MfaFactor]):
@@ -101,6 +105,11 @@ class MfaFactorRepository(Repository[MfaFactor]):
             values={"last_used_step": step, "drift_steps": drift, "last_used_at": now},
         )
 
+    def restored_at(self) -> datetime | None:
+        """Return when an older database was last put in this one's place, or None."""
+        query = select(AuthState.changed_at).where(AuthState.generation > 1)
+        return self.session.scalar(query)
+
     def delete_pending(self, user_id: int, label: str, *, now: datetime) -> None:
         """Delete the account's enrolments of that label, and those that ran out."""
         self.session.execute(
@@ -141,9 +150,11 @@ class RecoveryCodeRepository(Repository[RecoveryCode]):
     model = RecoveryCode
 
     def find(self, user_id: int, slot: str) -> RecoveryCode | None:
-        """Return the code in a slot as it is now, used or not, or None."""
+        """Return the code of this generation in a slot as it is now, used or not, or None."""
         query = select(RecoveryCode).where(
-            RecoveryCode.user_id == user_id, RecoveryCode.slot == slot
+            RecoveryCode.user_id == user_id,
+            RecoveryCode.slot == slot,
+            RecoveryCode.generation == _GENERATION,
         )
         return self.session.scalar(query.execution_options(populate_existing=True))
 
@@ -164,8 +175,11 @@ class RecoveryCodeRepository(Repository[RecoveryCode]):
     def replace(self, user_id: int, hashes: Mapping[str, str]) -> None:
         """Put new codes, hashes by slot, in the place of all earlier ones."""
         self.delete_of_user(user_id)
-        rows = [{"user_id": user_id, "slot": slot, "code_hash": hashes[slot]} for slot in hashes]
-        self.session.execute(insert(RecoveryCode), rows)
+        rows = [
+            {"user_id": user_id, "slot": slot, "code_hash": code_hash, "generation": _GENERATION}
+            for slot, code_hash in hashes.items()
+        ]
+        self.session.execute(insert(RecoveryCode).values(rows))
 
     def delete_of_user(self, user_id: int) -> None:
         """Delete the account's codes."""
@@ -174,7 +188,9 @@ class RecoveryCodeRepository(Repository[RecoveryCode]):
     def count_unused(self, user_id: int) -> int:
         """Return how many codes the account has left."""
         query = select(func.count(RecoveryCode.id)).where(
-            RecoveryCode.user_id == user_id, RecoveryCode.used_at.is_(None)
+            RecoveryCode.user_id == user_id,
+            RecoveryCode.used_at.is_(None),
+            RecoveryCode.generation == _GENERATION,
         )
         return self.session.scalar(query) or 0
 

@@ -210,10 +210,16 @@ class RootStream(Parts):
 
     @Part
     def mfa(self) -> MfaManager:
-        """Second factors: authenticator apps, backup codes."""
+        """Second factors: authenticator apps, backup codes, trusted devices."""
         from rootstream_db.services.mfa import MfaManager
 
-        return MfaManager(self.database, self.events, self.settings.mfa, keyring=self.keyring)
+        return MfaManager(
+            self.database,
+            self.events,
+            self.settings.mfa,
+            keyring=self.keyring,
+            tokens=self.tokens,
+        )
 
     @Part
     def billing(self) -> BillingManager:

@@ -49,3 +49,6 @@ class MfaSettings(Section):
     trusted_device_ttl: Duration = Field(
         default=30 * _DAY, ge=_HOUR, description="How long a device stays trusted."
     )
+    max_trusted_devices: int = Field(
+        default=20, ge=1, le=1000, description="Trusted devices of one account."
+    )

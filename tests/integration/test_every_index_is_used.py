@@ -23,6 +23,7 @@ from rootstream_db.models import (
     Recording,
     Stream,
     StreamSession,
+    TrustedDevice,
     UserToken,
     WebhookEndpoint,
 )
@@ -111,6 +112,12 @@ QUERIES: dict[str, Callable[[World], Any]] = {
     "ix_user_mfa_enrollment_expires_at": lambda w: w.work.mfa_factors.delete_expired(EPOCH),
     "pk_mfa_recovery_codes": lambda w: w.work.recovery_codes.spend(0, now=EPOCH),
     "uq_mfa_recovery_codes_user_id_slot": lambda w: w.work.recovery_codes.find(w.user.id, "A"),
+    "pk_trusted_devices": lambda w: w.work.trusted_devices.revoke(0, user_id=w.user.id),
+    "uq_trusted_devices_token_hash": lambda w: w.work.trusted_devices.find_owner(DIGEST, now=EPOCH),
+    "ix_trusted_devices_user_id": lambda w: w.work.trusted_devices.list_by_user(
+        w.user.id, now=EPOCH
+    ),
+    "ix_trusted_devices_expires_at": lambda w: w.work.trusted_devices.delete_expired(EPOCH),
     "ix_mfa_attempts_user_id_attempted_at": lambda w: w.work.mfa_attempts.list_by_user(w.user.id),
     "pk_mfa_throttle": lambda w: w.work.mfa_throttle.list_by_user(w.user.id),
     "pk_subject_keys": lambda w: w.work.subject_keys.find_wrapped([uuid.uuid4()]),
@@ -242,6 +249,17 @@ def world(work, database, clock):
     )
     work.counter_flushes.add(
         CounterFlush(flush_id=uuid.uuid4(), flushed_at=EPOCH, streams=1, increments=1)
+    )
+    work.trusted_devices.add(
+        TrustedDevice(
+            user_id=user.id,
+            token_hash=DIGEST,
+            label="Phone",
+            auth_epoch=0,
+            generation=1,
+            last_used_at=EPOCH,
+            expires_at=LATER,
+        )
     )
     work.webhook_endpoints.add(
         WebhookEndpoint(url="https://a", event_types=[], secret=DIGEST, after_position=0)

@@ -37,6 +37,12 @@ def login_key(login: str) -> bytes:
     return hashlib.sha256(login.encode()).digest()
 
 
+def device_key(digest: bytes) -> bytes:
+    """Return the digest under which attempts from a trusted device are counted."""
+    # No login holds a NUL, so no login has this key.
+    return hashlib.sha256(b"device\0" + digest).digest()
+
+
 class LoginLockout:
     """Counts attempts in transactions of its own, so that no caller's rollback refunds a guess.
 
@@ -48,13 +54,13 @@ class LoginLockout:
         self._database = database
         self._settings = settings
 
-    def reserve(self, login: str) -> None:
-        """Count one attempt on a login.
+    def reserve(self, login: str, *, device: bytes | None = None) -> None:
+        """Count one attempt on a login; those from a trusted device of its owner by themselves.
 
         Raises:
             TooManyAttemptsError: the login is locked; the attempt must not be made.
         """
-        key = login_key(login)
+        key = login_key(login) if device is None else device_key(device)
         with self._database.independent() as work:
             window = self._settings.lockout_window
             failures = work.login_throttle.reserve(key, now=work.now, window=window)
@@ -66,10 +72,13 @@ class LoginLockout:
                 work.login_throttle.lock(key, work.now + lock)
                 _logger.warning("login %s locked for %s", key.hex()[:8], lock)
 
-    def clear(self, *logins: str) -> None:
+    def clear(self, *logins: str, device: bytes | None = None) -> None:
         """Forget the failures of these logins: somebody proved to be their owner."""
+        keys = [login_key(login) for login in logins]
+        if device is not None:
+            keys.append(device_key(device))
         with self._database.independent() as work:
-            work.login_throttle.clear([login_key(login) for login in logins])
+            work.login_throttle.clear(keys)
 
 
 def _locked(wait: timedelta) -> TooManyAttemptsError:

@@ -11,6 +11,7 @@ from rootstream_db.models import RevokeReason, TokenPurpose, User
 from rootstream_db.security.passwords import PasswordHasher
 from rootstream_db.security.tokens import SecretText
 from rootstream_db.services.accounts.journal import AccountJournal
+from rootstream_db.services.accounts.known_devices import KnownDevices
 from rootstream_db.services.accounts.lockout import LoginLockout
 from rootstream_db.services.accounts.passwords import AccountPasswords
 from rootstream_db.services.accounts.rules import (
@@ -50,7 +51,7 @@ class AccountManager:
         database: where failed logins are counted, in transactions beside the caller's.
         events: the log that changes are appended to.
         settings: cost of passwords, lockout, lifetimes of tokens.
-        tokens: the mint of verification and reset tokens.
+        tokens: the mint of verification and reset tokens, and of those of trusted devices.
         cache: where profiles are cached, if they are; changed ones are dropped from it.
         hasher: the password hasher; one of the settings' profile unless given.
         on_standing: told in the same unit of the id of an account that was closed or opened, or is
@@ -77,6 +78,7 @@ class AccountManager:
             hasher=hasher or PasswordHasher(settings.argon2_profile),
             lockout=LoginLockout(database, settings),
             tokens=self._tokens,
+            devices=KnownDevices(tokens),
             journal=self._journal,
         )
 
@@ -114,12 +116,27 @@ class AccountManager:
         return user
 
     def authenticate(
-        self, work: UnitOfWork, login: str, password: str, *, ip_address: str | None = None
+        self,
+        work: UnitOfWork,
+        login: str,
+        password: str,
+        *,
+        ip_address: str | None = None,
+        trusted_device: str | None = None,
     ) -> User:
         """Return the account with that username or e-mail address, in any case, and password.
 
         An unknown login, a wrong password and a deactivated account are told apart neither by the
         error nor by the time it takes, and are locked alike.
+
+        Args:
+            work: the unit of work.
+            login: username or e-mail address.
+            password: the password.
+            ip_address: where the login comes from.
+            trusted_device: the token of a device that ``rs.mfa`` trusts, if it sent one. Its wrong
+                passwords are counted by themselves, so that strangers who guess at the account
+                cannot lock its owner out.
 
         Raises:
             InvalidCredentialsError: the login or the password is wrong.
@@ -127,7 +144,9 @@ class AccountManager:
             RateLimitedError: the process is checking too many passwords at once.
         """
         address = check_ip_address(ip_address)
-        return self._passwords.authenticate(work, login, password, ip_address=address)
+        return self._passwords.authenticate(
+            work, login, password, ip_address=address, trusted_device=trusted_device
+        )
 
     def change_password(self, work: UnitOfWork, user: User, *, current: str, new: str) -> User:
         """Replace a password its owner knows; all sessions end and reset tokens die.

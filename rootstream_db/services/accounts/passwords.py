@@ -8,6 +8,7 @@ from rootstream_db.errors import InvalidCredentialsError, ValidationError
 from rootstream_db.models import RevokeReason, TokenPurpose, User
 from rootstream_db.security.passwords import PasswordHasher
 from rootstream_db.services.accounts.journal import AccountJournal
+from rootstream_db.services.accounts.known_devices import KnownDevices
 from rootstream_db.services.accounts.lockout import LoginLockout
 from rootstream_db.services.accounts.rules import check_password, normal_login
 from rootstream_db.services.accounts.tokens import OneTimeTokens
@@ -32,12 +33,14 @@ class AccountPasswords:
         hasher: PasswordHasher,
         lockout: LoginLockout,
         tokens: OneTimeTokens,
+        devices: KnownDevices,
         journal: AccountJournal,
     ) -> None:
         self._settings = settings
         self._hasher = hasher
         self._lockout = lockout
         self._tokens = tokens
+        self._devices = devices
         self._journal = journal
 
     def hashed(self, password: str, *, username: str, email: str) -> str:
@@ -46,19 +49,26 @@ class AccountPasswords:
         return self._hasher.hash(password)
 
     def authenticate(
-        self, work: UnitOfWork, login: str, password: str, *, ip_address: str | None
+        self,
+        work: UnitOfWork,
+        login: str,
+        password: str,
+        *,
+        ip_address: str | None,
+        trusted_device: str | None,
     ) -> User:
         """Return the active account with that login and password, its login recorded."""
         name = normal_login(login)
         # What nobody can have registered needs no look-up; its length or form is no secret.
         if name is None or len(password) > self._settings.max_password_length:
             raise _refused()
-        self._lockout.reserve(name)
+        device = self._devices.recognise(work, trusted_device, name)
+        self._lockout.reserve(name, device=device)
         user = work.users.get_by_login(name)
         matches = self._hasher.verify(user.password_hash if user else None, password)
         if user is None or not matches or not user.is_active:
             raise _refused()
-        return self._admit(work, user, password, ip_address=ip_address)
+        return self._admit(work, user, password, ip_address=ip_address, device=device)
 
     def change(self, work: UnitOfWork, user_id: int, *, current: str, new: str) -> User:
         """Replace a password its owner knows."""
@@ -96,7 +106,13 @@ class AccountPasswords:
         )
 
     def _admit(
-        self, work: UnitOfWork, user: User, password: str, *, ip_address: str | None
+        self,
+        work: UnitOfWork,
+        user: User,
+        password: str,
+        *,
+        ip_address: str | None,
+        device: bytes | None,
     ) -> User:
         verified = user.password_hash
         rehash = self._hasher.needs_rehash(verified)
@@ -108,7 +124,7 @@ class AccountPasswords:
         )
         if admitted is None:
             raise _refused()
-        self._lockout.clear(*_logins(admitted))
+        self._lockout.clear(*_logins(admitted), device=device)
         personal = None if ip_address is None else {"ip_address": ip_address}
         data = {"rehashed": rehash}
         self._journal.record(work, admitted, "UserLoggedIn", data, personal=personal)

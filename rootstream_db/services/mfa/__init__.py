@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from rootstream_db.services.mfa.manager import MfaManager
-from rootstream_db.services.mfa.values import Enrollment, Factor, MfaStatus
+from rootstream_db.services.mfa.values import Device, Enrollment, Factor, IssuedDevice, MfaStatus
 
-__all__ = ["Enrollment", "Factor", "MfaManager", "MfaStatus"]
+__all__ = ["Device", "Enrollment", "Factor", "IssuedDevice", "MfaManager", "MfaStatus"]

@@ -146,6 +146,7 @@ class Authenticators:
             raise MfaNotEnrolledError("the account has no authenticator app")
         # Opened first: a missing key is our failure and must not count as a wrong code.
         devices = [self._opened(row) for row in rows]
+        restored_at = work.mfa_factors.restored_at()
         self._ledger.reserve(user_id, method)
         matches = [(one, one.totp.match(code, self._steps(work, one))) for one in devices]
         found = [(device, step) for device, step in matches if step is not None]
@@ -153,6 +154,9 @@ class Authenticators:
             # Accounts before factors, because a session is to come of it; see ``users.lock``.
             work.users.lock(user_id)
         for device, step in found:
+            # What was spent shortly before a restore may not be known to have been.
+            if restored_at is not None and step <= device.totp.step(restored_at):
+                continue
             drift = self._drift(work, device, step)
             spent = work.mfa_factors.spend_step(
                 device.row.id, user_id=user_id, step=step, drift=drift, now=work.now

@@ -22,13 +22,23 @@ class FactorChanges:
     def __init__(self, events: EventStore) -> None:
         self._journal = AccountJournal(events)
 
-    def record(self, work: UnitOfWork, account: User, event: str, data: dict[str, Any]) -> None:
+    def record(
+        self,
+        work: UnitOfWork,
+        account: User,
+        event: str,
+        data: dict[str, Any],
+        *,
+        label: str | None = None,
+    ) -> None:
         """Append an event, and the one that has the account's owner told.
 
         Somebody who changed the factors of an account that is not theirs cannot keep its owner
         from hearing of it: the notice is part of the same transaction.
         """
-        self._journal.record(work, account, event, data)
+        # What somebody called their phone is about them, and erased with them.
+        personal = None if label is None else {"label": label}
+        self._journal.record(work, account, event, data, personal=personal)
         self._journal.record(work, account, NOTICE, {"about": event})
 
     def end_sessions(self, work: UnitOfWork, account: User) -> None:

@@ -15,7 +15,14 @@ from rootstream_db.services.mfa.authenticators import Authenticators
 from rootstream_db.services.mfa.backup_codes import BackupCodes
 from rootstream_db.services.mfa.changes import FactorChanges
 from rootstream_db.services.mfa.qr import QrFormat, render_qr_code
-from rootstream_db.services.mfa.values import Enrollment, Factor, MfaStatus
+from rootstream_db.services.mfa.trusted_devices import TrustedDevices
+from rootstream_db.services.mfa.values import (
+    Device,
+    Enrollment,
+    Factor,
+    IssuedDevice,
+    MfaStatus,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,6 +30,7 @@ if TYPE_CHECKING:
     from rootstream_db.database import Database
     from rootstream_db.models import MfaAttempt, User
     from rootstream_db.security.keyring import KeyRing
+    from rootstream_db.security.token_mint import TokenMint
     from rootstream_db.services.event_store import EventStore
     from rootstream_db.settings import MfaSettings
     from rootstream_db.unit_of_work import UnitOfWork
@@ -40,6 +48,7 @@ class MfaManager:
         events: the log that changes are appended to.
         settings: issuer, lengths, lockout.
         keyring: what shared secrets are sealed with.
+        tokens: the mint of trusted devices' tokens.
         hasher: of backup codes; one of the settings' cost unless given.
     """
 
@@ -50,6 +59,7 @@ class MfaManager:
         settings: MfaSettings,
         *,
         keyring: KeyRing,
+        tokens: TokenMint,
         hasher: PasswordHasher | None = None,
     ) -> None:
         self._settings = settings
@@ -59,6 +69,7 @@ class MfaManager:
         self._backup_codes = BackupCodes(
             hasher or PasswordHasher(settings.backup_code_hash), self._ledger
         )
+        self._devices = TrustedDevices(settings, tokens, self._ledger, self._changes)
 
     def generate_secret(self) -> SecretText:
         """Return a new random shared secret, as people type it into an app."""
@@ -119,7 +130,7 @@ class MfaManager:
         self._ledger.clear(row.user_id, [MfaAttemptMethod.TOTP])
         account = work.users.lock(row.user_id)
         self._changes.end_sessions(work, account)
-        self._changes.record(work, account, "MfaFactorAdded", _facts(row))
+        self._changes.record(work, account, "MfaFactorAdded", _facts(row), label=row.label)
         return Factor.of(row)
 
     def verify_totp(self, work: UnitOfWork, user: User, code: str) -> MfaProof:
@@ -164,6 +175,48 @@ class MfaManager:
         self._changes.record(work, user, "BackupCodeUsed", data)
         return _proof(work, user.id, MfaMethod.BACKUP_CODE)
 
+    def trust_device(
+        self, work: UnitOfWork, user: User, proof: MfaProof, *, label: str = "Trusted device"
+    ) -> IssuedDevice:
+        """Let the device on which a second factor was just checked do without one for a while.
+
+        Its token stands in for the factor, and gives the device a lockout of its own: strangers
+        who guess at the password cannot lock its owner out (``rs.accounts.authenticate``). It is
+        trusted until its time is up, the password or a factor changes, or it is revoked.
+
+        Args:
+            work: the unit of work.
+            user: whose device it is.
+            proof: what checking the factor was answered with, at most 10 minutes ago.
+            label: what the device is called.
+
+        Raises:
+            PermissionDeniedError: the proof is another account's, too old, or a trusted device's.
+        """
+        return self._devices.trust(work, user, proof, label=label)
+
+    def verify_trusted_device(self, work: UnitOfWork, user: User, token: str) -> MfaProof:
+        """Take the token of a trusted device in place of a code.
+
+        Raises:
+            DeviceNotTrustedError: it is not trusted any more, or not for this account.
+            InvalidTokenError: this is no such token.
+        """
+        self._devices.verify(work, user.id, token)
+        return _proof(work, user.id, MfaMethod.TRUSTED_DEVICE)
+
+    def list_trusted_devices(self, work: UnitOfWork, user: User) -> tuple[Device, ...]:
+        """Return the account's trusted devices, the last used one first."""
+        return self._devices.list(work, user.id)
+
+    def revoke_trusted_device(self, work: UnitOfWork, user: User, device_id: int) -> None:
+        """Trust a device no more; sessions opened on it before live on.
+
+        Raises:
+            NotFoundError: the account has no such device.
+        """
+        self._devices.revoke(work, user, device_id)
+
     def unenroll(self, work: UnitOfWork, user: User, factor_id: uuid.UUID) -> None:
         """Remove a factor; other sessions end, and backup codes go with the last factor.
 
@@ -178,7 +231,7 @@ class MfaManager:
         if not work.mfa_factors.has_confirmed(account.id):
             work.recovery_codes.delete_of_user(account.id)
         self._changes.end_sessions(work, account)
-        self._changes.record(work, account, "MfaFactorRemoved", _facts(row))
+        self._changes.record(work, account, "MfaFactorRemoved", _facts(row), label=row.label)
 
     def reset(self, work: UnitOfWork, user: User) -> int:
         """Remove all factors and backup codes of an account, for an owner who lost them.
@@ -229,11 +282,12 @@ class MfaManager:
         )
 
     def delete_expired(self, work: UnitOfWork, *, limit: int = 1000) -> int:
-        """Delete one batch of enrolments nobody finished; return how many rows.
+        """Delete one batch of what ran out: enrolments, trusted devices; return how many rows.
 
         Call it again, in a transaction of its own each time, until it returns 0.
         """
-        return work.mfa_factors.delete_expired(work.now, limit=limit)
+        enrollments = work.mfa_factors.delete_expired(work.now, limit=limit)
+        return enrollments + work.trusted_devices.delete_expired(work.now, limit=limit)
 
 
 def _proof(work: UnitOfWork, user_id: int, method: MfaMethod) -> MfaProof:
@@ -241,4 +295,4 @@ def _proof(work: UnitOfWork, user_id: int, method: MfaMethod) -> MfaProof:
 
 
 def _facts(row: MfaFactor) -> dict[str, str]:
-    return {"factor_id": str(row.id), "kind": row.kind.value, "label": row.label}
+    return {"factor_id": str(row.id), "kind": row.kind.value}

@@ -6,7 +6,7 @@ import uuid
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from rootstream_db.models.mfa import FactorKind, MfaAttemptMethod, MfaFactor
+from rootstream_db.models.mfa import FactorKind, MfaAttemptMethod, MfaFactor, TrustedDevice
 from rootstream_db.security.tokens import SecretText
 
 
@@ -51,6 +51,41 @@ class Factor:
             confirmed_at=row.confirmed_at or row.created_at,
             last_used_at=row.last_used_at,
         )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Device:
+    """A device that needs no second factor for a while."""
+
+    id: int
+    user_id: int
+    label: str
+    last_used_at: datetime
+    expires_at: datetime
+
+    @classmethod
+    def of(cls, row: TrustedDevice) -> Device:
+        """Return what a row says."""
+        return cls(
+            id=row.id,
+            user_id=row.user_id,
+            label=row.label,
+            last_used_at=row.last_used_at,
+            expires_at=row.expires_at,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IssuedDevice:
+    """A device that was just trusted.
+
+    Attributes:
+        device: what is known of it.
+        token: what it shows from now on instead of a second factor; shown this once.
+    """
+
+    device: Device
+    token: SecretText
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -81,7 +81,13 @@ def test_a_secret_opens_for_as_long_as_its_key_is_in_the_ring(rootstream: RootSt
     events = EventStore(database, clock=clock)
 
     def manager(masters):
-        return MfaManager(database, events, rootstream.settings.mfa, keyring=KeyRing(masters))
+        return MfaManager(
+            database,
+            events,
+            rootstream.settings.mfa,
+            keyring=KeyRing(masters),
+            tokens=rootstream.tokens,
+        )
 
     both = {1: OLD, 2: NEW}
     rootstream._parts["mfa"] = manager({1: OLD})
