@@ -8,6 +8,9 @@ from typing import Any
 from rootstream_db.errors.base import RootStreamError as RootStreamError
 from rootstream_db.errors.base import Severity as Severity
 from rootstream_db.errors.storage import AppendOnlyError as AppendOnlyError
+from rootstream_db.errors.storage import (
+    AuthBackendUnavailableError as AuthBackendUnavailableError,
+)
 from rootstream_db.errors.storage import CacheUnavailableError as CacheUnavailableError
 from rootstream_db.errors.storage import CircuitOpenError as CircuitOpenError
 from rootstream_db.errors.storage import ConflictError as ConflictError
@@ -82,6 +85,12 @@ class MfaRequiredError(AuthenticationError):
     """The password was right; a second factor is still owed."""
 
     code = "auth.mfa_required"
+
+
+class ReauthenticationRequiredError(AuthenticationError):
+    """The session proves too little or proved it too long ago: the password is needed again."""
+
+    code = "auth.reauthentication_required"
 
 
 class InvalidCodeError(AuthenticationError):

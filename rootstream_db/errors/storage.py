@@ -122,6 +122,12 @@ class DatabaseUnavailableError(StorageError):
     retryable = True
 
 
+class AuthBackendUnavailableError(DatabaseUnavailableError):
+    """Nobody who could say whether a session holds can be asked, so it is not let through."""
+
+    code = "storage.auth_backend_unavailable"
+
+
 class ReadOnlyDatabaseError(DatabaseUnavailableError):
     """The server reached is a standby: a failover is under way or the address is a replica's."""
 

@@ -9,7 +9,7 @@ documented way to make one that looks loaded: 100 µs. Its execution events do n
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import cache
 from typing import Any, Final, Generic, TypeVar
 
@@ -66,13 +66,22 @@ def fetch_one(
     )
 
 
+def adopt(session: Session, model: type[Row], values: dict[str, Any]) -> Row:
+    """Return the row with these values, which a statement of somebody else has just written.
+
+    The session knows it from then on as if it had loaded it.
+    """
+    plan: _Plan[Row] = _plan(model)
+    return plan.adopt(session, values.items())
+
+
 class _Plan(Generic[Row]):
     """How rows of one model are loaded."""
 
     def __init__(self, model: type[Row]) -> None:
         mapper: Mapper[Row] = inspect(model)
-        self._new = mapper.class_manager.new_instance
         self._mapper = mapper
+        self._new = mapper.class_manager.new_instance
         self._attributes = tuple(attribute.key for attribute in mapper.column_attrs)
         self._columns = tuple(attribute.columns[0] for attribute in mapper.column_attrs)
         self._simple = len(mapper.primary_key) == 1
@@ -96,8 +105,12 @@ class _Plan(Generic[Row]):
             self._processors = self._result_processors(connection.dialect, cursor)
         if self._processors:
             values = self._processed(values, self._processors)
+        return self.adopt(session, zip(self._attributes, values, strict=True))
+
+    def adopt(self, session: Session, values: Iterable[tuple[str, Any]]) -> Row:
+        """Return a row that looks loaded, and is known to the session."""
         row = self._new()
-        row.__dict__.update(zip(self._attributes, values, strict=True))
+        row.__dict__.update(values)
         make_transient_to_detached(row)
         session.add(row)
         return row

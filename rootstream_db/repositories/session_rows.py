@@ -6,6 +6,8 @@ from dataclasses import astuple, dataclass
 from datetime import datetime
 from typing import Any, Final, NamedTuple
 
+from rootstream_db.security.assurance import AssuranceLevel, MfaMethod
+
 FIND_SQL: Final = """
 SELECT s.id, s.user_id, s.level, s.mfa_method, s.authenticated_at, s.mfa_at, s.created_at,
     s.last_seen_at, s.idle_expires_at, s.expires_at, s.revoked_at, s.revoke_reason,
@@ -96,6 +98,33 @@ class NewSession:
     limit: int
     replaces: int | None = None
     family: int | None = None
+
+    def columns(self) -> dict[str, Any]:
+        """Return what the row holds beside what the database chose for it."""
+        return {
+            "user_id": self.user_id,
+            "auth_epoch": self.auth_epoch,
+            "token_hash": self.token_hash,
+            "token_version": self.token_version,
+            "created_at": self.now,
+            "last_seen_at": self.now,
+            "idle_expires_at": self.idle_expires_at,
+            "expires_at": self.expires_at,
+            "level": AssuranceLevel(self.level),
+            "mfa_method": None if self.mfa_method is None else MfaMethod(self.mfa_method),
+            "authenticated_at": self.authenticated_at,
+            "mfa_at": self.mfa_at,
+            "device_fingerprint": self.device_fingerprint,
+            "device_label": self.device_label,
+            "ip_address": self.ip_address,
+            "last_ip_address": self.ip_address,
+            "user_agent": self.user_agent,
+            "location": self.location,
+            "rotated_from": self.replaces,
+            "family_id": self.family,
+            "revoked_at": None,
+            "revoke_reason": None,
+        }
 
     def parameters(self) -> tuple[Any, ...]:
         """Return the values in the order of the function's parameters."""

@@ -55,6 +55,18 @@ class SessionRepository(Repository[UserSession]):
         assert values is not None  # noqa: S101 - the function returns a row whatever happens
         return OpenedSession._make(values)
 
+    def adopt(self, new: NewSession, opened: OpenedSession) -> UserSession:
+        """Return the session that ``open`` opened as a row of this unit."""
+        return by_key.adopt(
+            self.session,
+            UserSession,
+            {
+                "id": opened.session_id,
+                "generation": opened.generation,
+                **new.columns(),
+            },
+        )
+
     def touch(
         self,
         session_id: int,
@@ -95,6 +107,15 @@ class SessionRepository(Repository[UserSession]):
             .execution_options(populate_existing=True)
         )
         return self.session.scalars(query).all()
+
+    def count_open(self, *, now: datetime) -> int:
+        """Return how many sessions of all accounts were neither revoked nor ran out."""
+        query = select(func.count()).where(
+            UserSession.revoked_at.is_(None),
+            UserSession.expires_at > now,
+            UserSession.idle_expires_at > now,
+        )
+        return self.session.scalar(query) or 0
 
     def revoke(
         self, session_id: int, *, now: datetime, reason: RevokeReason, user_id: int | None = None

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from rootstream_db.services.projections import ActivityFeed, Projections
     from rootstream_db.services.rate_limits import RateLimiter
     from rootstream_db.services.recordings import RecordingManager
+    from rootstream_db.services.sessions import SessionManager
     from rootstream_db.services.streams import StreamManager
     from rootstream_db.services.subject_keys import SubjectKeys
     from rootstream_db.services.viewers import ViewerManager
@@ -183,6 +184,7 @@ class RootStream(Parts):
             self.events,
             self.settings.accounts,
             tokens=self.tokens,
+            sessions=self.sessions,
             on_standing=self._forget_access,
         )
 
@@ -261,6 +263,24 @@ class RootStream(Parts):
         from rootstream_db.services.recordings import RecordingManager
 
         return RecordingManager(self.events, self.settings.ingest, clock=self.clock)
+
+    @Part
+    def sessions(self) -> SessionManager:
+        """Login sessions: opened, validated at every request, ended everywhere at once."""
+        from rootstream_db.services.sessions import SessionManager
+
+        return self._closing(
+            SessionManager(
+                self.database,
+                self.events,
+                self.tokens,
+                bus=self.bus,
+                redis=self.settings.redis,
+                ttls=self.settings.cache,
+                settings=self.settings.sessions,
+                clock=self.clock,
+            )
+        )
 
     @Part
     def streams(self) -> StreamManager:

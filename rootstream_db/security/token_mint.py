@@ -90,6 +90,17 @@ class TokenMint:
         """Return the version of the pepper that new tokens get."""
         return self._writes
 
+    def derived_keys(self, purpose: str) -> dict[int, bytes]:
+        """Return a key of 32 bytes for another purpose, for each pepper by version.
+
+        No digest of a token is such a key: every token begins differently.
+        """
+        label = f"derived key: {purpose}".encode()
+        return {
+            version: hmac.digest(pepper, label, "sha256")
+            for version, pepper in self._peppers.items()
+        }
+
     def issue(self, kind: TokenKind) -> IssuedToken:
         """Return a new random token with its digest."""
         body = f"{kind.value}{self._writes}_{_random_digits()}"

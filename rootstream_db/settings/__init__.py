@@ -19,6 +19,7 @@ from rootstream_db.settings.models import (
     ViewerSettings,
 )
 from rootstream_db.settings.security import SecuritySettings
+from rootstream_db.settings.sessions import SessionSettings
 from rootstream_db.settings.webhooks import WebhookSettings
 
 __all__ = [
@@ -34,6 +35,7 @@ __all__ = [
     "MfaSettings",
     "RedisSettings",
     "SecuritySettings",
+    "SessionSettings",
     "Settings",
     "StreamSettings",
     "ViewerSettings",

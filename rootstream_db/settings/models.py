@@ -16,6 +16,7 @@ from rootstream_db.settings.access import AccessSettings
 from rootstream_db.settings.mfa import MfaSettings
 from rootstream_db.settings.section import Duration, Seconds, Section
 from rootstream_db.settings.security import SecuritySettings
+from rootstream_db.settings.sessions import SessionSettings
 from rootstream_db.settings.urls import POSTGRES_SCHEMES, REDIS_SCHEMES, parse_url
 from rootstream_db.settings.webhooks import WebhookSettings
 
@@ -217,6 +218,7 @@ class Settings(Section):
     redis: RedisSettings = RedisSettings()
     cache: CacheSettings = CacheSettings()
     security: SecuritySettings = SecuritySettings()
+    sessions: SessionSettings = SessionSettings()
     accounts: AccountSettings = AccountSettings()
     mfa: MfaSettings = MfaSettings()
     access: AccessSettings = AccessSettings()

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from rootstream_db.database import Database
     from rootstream_db.security.token_mint import TokenMint
     from rootstream_db.services.event_store import EventStore
+    from rootstream_db.services.sessions import SessionManager
     from rootstream_db.settings import AccountSettings
     from rootstream_db.unit_of_work import UnitOfWork
 
@@ -54,6 +55,8 @@ class AccountManager:
         tokens: the mint of verification and reset tokens, and of those of trusted devices.
         cache: where profiles are cached, if they are; changed ones are dropped from it.
         hasher: the password hasher; one of the settings' profile unless given.
+        sessions: ends sessions in the cache as well; without it a cached one lives on for up to
+            ``sessions.max_stale``.
         on_standing: told in the same unit of the id of an account that was closed or opened, or is
             about to be deleted.
     """
@@ -67,9 +70,11 @@ class AccountManager:
         tokens: TokenMint,
         cache: RedisCache | None = None,
         hasher: PasswordHasher | None = None,
+        sessions: SessionManager | None = None,
         on_standing: Callable[[UnitOfWork, int], object] | None = None,
     ) -> None:
         self._settings = settings
+        self._sessions = sessions
         self._on_standing = on_standing
         self._journal = AccountJournal(events, cache)
         self._tokens = OneTimeTokens(tokens, settings)
@@ -80,6 +85,7 @@ class AccountManager:
             tokens=self._tokens,
             devices=KnownDevices(tokens),
             journal=self._journal,
+            end_sessions=self._end_sessions,
         )
 
     def register(
@@ -233,8 +239,7 @@ class AccountManager:
         account = work.users.lock(user.id)
         if account.is_active:
             account.deactivate(work.now)
-            account.auth_epoch += 1
-            work.sessions.revoke_all(account.id, now=work.now, reason=RevokeReason.ACCOUNT)
+            self._end_sessions(work, account, RevokeReason.ACCOUNT)
             work.user_tokens.void(account.id)
             self._tell_standing(work, account)
             self._journal.record_profile(work, account, "UserDeactivated")
@@ -255,6 +260,8 @@ class AccountManager:
         Billing accounts stay, without their user; so do events.
         """
         account = work.users.lock(user.id)
+        # Before the rows are gone, and with them what the cache would have to be told.
+        self._end_sessions(work, account, RevokeReason.ACCOUNT)
         self._tell_standing(work, account)
         self._journal.record_profile(
             work, account, "UserDeleted", personal={"username": account.username}
@@ -273,6 +280,13 @@ class AccountManager:
     def _tell_standing(self, work: UnitOfWork, account: User) -> None:
         if self._on_standing is not None:
             self._on_standing(work, account.id)
+
+    def _end_sessions(self, work: UnitOfWork, account: User, reason: RevokeReason) -> int:
+        """End the account's sessions and logins under way; return how many there were."""
+        if self._sessions is not None:
+            return self._sessions.revoke_all_for_user(work, account, reason=reason).revoked
+        account.auth_epoch += 1
+        return len(work.sessions.revoke_all(account.id, now=work.now, reason=reason))
 
 
 def _taken(error: ConflictError, username: str) -> ConflictError:

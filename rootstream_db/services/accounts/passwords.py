@@ -14,6 +14,8 @@ from rootstream_db.services.accounts.rules import check_password, normal_login
 from rootstream_db.services.accounts.tokens import OneTimeTokens
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from rootstream_db.settings import AccountSettings
     from rootstream_db.unit_of_work import UnitOfWork
 
@@ -35,6 +37,7 @@ class AccountPasswords:
         tokens: OneTimeTokens,
         devices: KnownDevices,
         journal: AccountJournal,
+        end_sessions: Callable[[UnitOfWork, User, RevokeReason], int],
     ) -> None:
         self._settings = settings
         self._hasher = hasher
@@ -42,6 +45,7 @@ class AccountPasswords:
         self._tokens = tokens
         self._devices = devices
         self._journal = journal
+        self._end_sessions = end_sessions
 
     def hashed(self, password: str, *, username: str, email: str) -> str:
         """Return the hash of a password that may be set."""
@@ -134,11 +138,10 @@ class AccountPasswords:
         account.password_hash = new_hash
         account.password_changed_at = work.now
         # The account is locked: a login that came first has committed its session by now.
-        account.auth_epoch += 1
-        revoked = work.sessions.revoke_all(account.id, now=work.now, reason=RevokeReason.PASSWORD)
+        revoked = self._end_sessions(work, account, RevokeReason.PASSWORD)
         work.user_tokens.void(account.id, TokenPurpose.RESET_PASSWORD)
         self._lockout.clear(*_logins(account))
-        self._journal.record(work, account, event, {"sessions_revoked": len(revoked)})
+        self._journal.record(work, account, event, {"sessions_revoked": revoked})
         return account
 
 
