@@ -170,6 +170,27 @@ class MfaNotEnrolledError(AuthenticationError):
     code = "auth.mfa_not_enrolled"
 
 
+class IdentityRefusedError(AuthenticationError):
+    """An identity of another site opens no account; ``reason`` says why, for programs.
+
+    ``no_account``: nobody has it, so register and link. ``email_unverified``: the other site has
+    not proved the address. ``account_unverified``: the account with that address has not proved it
+    either, so it may be somebody else's. ``account_closed``: its account is closed.
+    """
+
+    code = "auth.identity_refused"
+
+    def __init__(self, message: str, *, reason: str) -> None:
+        super().__init__(message, reason=reason)
+        self.reason = reason
+
+
+class LastLoginWayError(ConflictError):
+    """Without this the account could not be logged in to any more."""
+
+    code = "access.last_login_way"
+
+
 class PermissionDeniedError(RootStreamError):
     """The caller is known but may not do this; ``permission`` names the one that was missing."""
 

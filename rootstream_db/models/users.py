@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 from enum import StrEnum
+from typing import Final
 
 from sqlalchemy import CheckConstraint, ForeignKey, Index, String, func, text
 from sqlalchemy.orm import Mapped, mapped_column
@@ -24,6 +25,10 @@ class TokenPurpose(StrEnum):
 
     VERIFY_EMAIL = "verify_email"
     RESET_PASSWORD = "reset_password"  # noqa: S105 - a purpose, not a password
+
+
+NO_PASSWORD: Final = "!"  # noqa: S105 - what no password hashes to
+"""The password hash of an account that has no password: it is none, so that nothing matches it."""
 
 
 class User(Timestamped, Base):
@@ -50,6 +55,11 @@ class User(Timestamped, Base):
     last_login_at: Mapped[datetime | None] = mapped_column(default=None)
     deactivated_at: Mapped[datetime | None] = mapped_column(default=None)
     auth_epoch: Mapped[int] = mapped_column(default=0, server_default=text("0"))
+
+    @property
+    def has_password(self) -> bool:
+        """Whether the account can be logged in to with a password."""
+        return self.password_hash != NO_PASSWORD
 
     @property
     def is_verified(self) -> bool:

@@ -10,6 +10,7 @@ from rootstream_db.security.permissions import PermissionSet, check_permission
 from rootstream_db.services.access.changes import AccessChange, AccessChanges
 from rootstream_db.services.access.fence import FencedCache
 from rootstream_db.services.access.grants import GrantBook
+from rootstream_db.services.access.identities import ExternalIdentities
 from rootstream_db.services.access.journal import AccessJournal
 from rootstream_db.services.access.keys import ApiKeys
 from rootstream_db.services.access.reading import AccessReader
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
 
 class AccessManager(RoleCatalogue, GrantBook):
-    """Roles, grants, API keys, and what they allow.
+    """Roles, grants, and what they allow; ``keys`` and ``identities`` beside them.
 
     Permissions are read from Redis first. A change is put out of use there before it commits, so
     that what was taken away is gone everywhere with the commit; while Redis cannot be reached,
@@ -67,6 +68,7 @@ class AccessManager(RoleCatalogue, GrantBook):
             overlap=settings.key_overlap,
             clock=clock,
         )
+        self.identities = ExternalIdentities(events)
 
     def permissions_of(self, subject: Subject, *, stream_id: int | None = None) -> PermissionSet:
         """Return what a subject may do: everywhere, or with a stream also on that one.

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from rootstream_db.errors import ConflictError, PermissionDeniedError
 from rootstream_db.models import RevokeReason, TokenPurpose, User
+from rootstream_db.models.users import NO_PASSWORD
 from rootstream_db.security.passwords import PasswordHasher
 from rootstream_db.security.tokens import SecretText
 from rootstream_db.services.accounts.journal import AccountJournal
@@ -94,10 +95,10 @@ class AccountManager:
         *,
         username: str,
         email: str,
-        password: str,
+        password: str | None,
         display_name: str | None = None,
     ) -> User:
-        """Create an account.
+        """Create an account; without a password it needs an identity at another site to log in.
 
         Raises:
             ValidationError: a value breaks a rule; its ``field`` says which.
@@ -108,9 +109,11 @@ class AccountManager:
             username=name,
             email=address,
             display_name=check_display_name(display_name),
-            password_hash=self._passwords.hashed(password, username=name, email=address),
-            password_changed_at=work.now,
+            password_hash=NO_PASSWORD,
         )
+        if password is not None:
+            user.password_hash = self._passwords.hashed(password, username=name, email=address)
+            user.password_changed_at = work.now
         try:
             with work.savepoint():
                 work.users.add(user)
