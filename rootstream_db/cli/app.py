@@ -13,6 +13,7 @@ from rootstream_db.cli import (
     doctor,
     events,
     ingest,
+    keys,
     projections,
     stream,
     user,
@@ -33,6 +34,7 @@ for name, group in (
     ("stream", stream.app),
     ("events", events.app),
     ("ingest", ingest.app),
+    ("keys", keys.app),
     ("webhook", webhook.app),
 ):
     app.add_typer(group, name=name)

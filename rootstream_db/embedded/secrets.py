@@ -8,6 +8,7 @@ import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 from pydantic import SecretStr
@@ -29,6 +30,7 @@ class FolderSecrets:
 
     token_peppers: SecretStr
     master_keys: SecretStr
+    master_key_file: Path
 
 
 def folder_secrets(folder: ServerFolder) -> FolderSecrets:
@@ -44,6 +46,7 @@ def folder_secrets(folder: ServerFolder) -> FolderSecrets:
         return FolderSecrets(
             token_peppers=_kept(folder, directory, "token_peppers"),
             master_keys=_kept(folder, directory, "master_keys"),
+            master_key_file=folder.path / FOLDER / "master_keys",
         )
 
 

@@ -46,9 +46,9 @@ class WebhookRelay(Base):
 class WebhookEndpoint(Base):
     """An address that is told of events; an empty ``event_types`` stands for all of them.
 
-    Events up to ``after_position`` happened before the endpoint was there. ``secret`` is what the
-    seal of ``services.webhooks.signing`` made of the signing secret. ``failing_since`` is the first
-    failure after the last success.
+    Events up to ``after_position`` happened before the endpoint was there. ``secret`` signs; it is
+    sealed by the key ring unless ``secret_key_id`` is empty. ``failing_since`` is the first failure
+    after the last success.
     """
 
     __tablename__ = "webhook_endpoints"
@@ -68,6 +68,7 @@ class WebhookEndpoint(Base):
     description: Mapped[str] = mapped_column(String(200), default="", server_default="")
     event_types: Mapped[list[str]] = mapped_column(ARRAY(String(100)))
     secret: Mapped[bytes]
+    secret_key_id: Mapped[int | None] = mapped_column(SmallInteger, default=None)
     after_position: Mapped[int]
     enabled: Mapped[bool] = mapped_column(default=True, server_default=text("true"))
     disabled_reason: Mapped[str | None] = mapped_column(String(MAX_REASON), default=None)

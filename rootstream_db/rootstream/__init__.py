@@ -10,29 +10,24 @@ from typing import TYPE_CHECKING, TypeVar
 from pydantic import SecretStr
 
 from rootstream_db.clock import Clock, utc_now
-from rootstream_db.database import Database
-from rootstream_db.rootstream.parts import Part, Parts
+from rootstream_db.rootstream.foundation import Foundation
+from rootstream_db.rootstream.parts import Part
 from rootstream_db.settings import Settings
 from rootstream_db.unit_of_work import UnitOfWork
 
 if TYPE_CHECKING:
-    from rootstream_db.cache import EventBus, RedisCache
     from rootstream_db.embedded import EmbeddedServers
-    from rootstream_db.security.keyring import KeyRing, KeySource
-    from rootstream_db.security.token_mint import TokenMint
+    from rootstream_db.security.keyring import KeySource
     from rootstream_db.services.access import AccessManager
     from rootstream_db.services.accounts import AccountManager
     from rootstream_db.services.billing import BillingManager
-    from rootstream_db.services.event_store import EventStore
     from rootstream_db.services.ingest import IngestAuthorizer
     from rootstream_db.services.mfa import MfaManager
     from rootstream_db.services.partitions import PartitionManager
     from rootstream_db.services.projections import ActivityFeed, Projections
-    from rootstream_db.services.rate_limits import RateLimiter
     from rootstream_db.services.recordings import RecordingManager
     from rootstream_db.services.sessions import SessionManager
     from rootstream_db.services.streams import StreamManager
-    from rootstream_db.services.subject_keys import SubjectKeys
     from rootstream_db.services.viewers import ViewerManager
     from rootstream_db.services.webhooks import WebhookManager
 
@@ -42,8 +37,8 @@ EMBEDDED_DATABASE = "rootstream"
 """Name of the database inside an embedded PostgreSQL."""
 
 
-class RootStream(Parts):
-    """The data layer of one application process.
+class RootStream(Foundation):
+    """The data layer of one application process, on the parts of ``Foundation``.
 
     >>> with RootStream.embedded(folder) as rs:  # doctest: +SKIP
     ...     rs.upgrade_schema()
@@ -65,10 +60,7 @@ class RootStream(Parts):
         key_source: KeySource | None = None,
     ) -> None:
         settings.require_servers()
-        super().__init__()
-        self.settings = settings
-        self.clock = clock
-        self._key_source = key_source
+        super().__init__(settings, clock=clock, key_source=key_source)
 
     @classmethod
     def from_env(
@@ -111,68 +103,10 @@ class RootStream(Parts):
                 start_servers(Path(path), base.embedded, database=EMBEDDED_DATABASE)
             )
             rootstream = cls(_pointed_at(base, servers), clock=clock)
+            if base.security.master_keys is None:
+                rootstream._embedded_keys = servers.secrets.master_key_file
             rootstream._resources.push(starting.pop_all())
         return rootstream
-
-    @Part
-    def database(self) -> Database:
-        """PostgreSQL: pools, transactions, retries."""
-        return self._closing(Database(self.settings.database, clock=self.clock))
-
-    @Part
-    def cache(self) -> RedisCache:
-        """Redis as a cache: values, TTLs, scripts, read-through."""
-        from rootstream_db.cache import RedisCache
-
-        return self._closing(RedisCache(self.settings.redis, ttls=self.settings.cache))
-
-    @Part
-    def bus(self) -> EventBus:
-        """Redis as a messenger: publish and subscribe."""
-        from rootstream_db.cache import EventBus
-
-        return self._closing(EventBus(self.settings.redis))
-
-    @Part
-    def keyring(self) -> KeyRing:
-        """Master keys: what seals secrets before they are stored, and opens them."""
-        from rootstream_db.security.keyring import KeyRing, MasterKeyFile
-
-        security = self.settings.security
-        file = self.settings.file_of("security.master_keys")
-        source = self._key_source or (MasterKeyFile(file) if file is not None else None)
-        return KeyRing(source or security.masters(), writer=security.sealing_key)
-
-    @Part
-    def subjects(self) -> SubjectKeys:
-        """Keys of persons: what opens the personal fields of events until they are erased."""
-        from rootstream_db.services.subject_keys import SubjectKeys
-
-        bus = self.bus if self.settings.redis.url is not None else None
-        return SubjectKeys(self.database, lambda: self.keyring, bus=bus)
-
-    @Part
-    def events(self) -> EventStore:
-        """The event log: append, read, replay."""
-        from rootstream_db.services.event_store import EventStore, Wakeup
-
-        wakeup = Wakeup(self.bus) if self.settings.redis.url is not None else None
-        return EventStore(self.database, clock=self.clock, wakeup=wakeup, subjects=self.subjects)
-
-    @Part
-    def tokens(self) -> TokenMint:
-        """The mint of sessions, keys and one-time tokens, under the peppers of the settings."""
-        from rootstream_db.security.token_mint import TokenMint
-
-        security = self.settings.security
-        return TokenMint(security.peppers(), writes=security.issuing_pepper)
-
-    @Part
-    def limits(self) -> RateLimiter:
-        """Rate limits, counted in Redis for all processes together."""
-        from rootstream_db.services.rate_limits import RateLimiter
-
-        return RateLimiter(self.cache, clock=self.clock)
 
     @Part
     def accounts(self) -> AccountManager:
@@ -325,7 +259,11 @@ class RootStream(Parts):
         from rootstream_db.services.webhooks import WebhookManager
 
         return WebhookManager(
-            self.database, self.events, settings=self.settings.webhooks, clock=self.clock
+            self.database,
+            self.events,
+            settings=self.settings.webhooks,
+            clock=self.clock,
+            keyring=lambda: self.keyring,
         )
 
     def transaction(self, *, read_only: bool = False) -> AbstractContextManager[UnitOfWork]:

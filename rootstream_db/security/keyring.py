@@ -16,7 +16,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Mapping
-from pathlib import Path
+from functools import cache
 from typing import Final, NoReturn, TypeAlias
 
 from cryptography.exceptions import InvalidTag
@@ -30,7 +30,7 @@ from rootstream_db.errors import (
     UnknownKeyError,
     ValidationError,
 )
-from rootstream_db.settings.security import KEY_BYTES, MOST_MASTER_KEYS, parse_master_keys
+from rootstream_db.settings.security import KEY_BYTES, MOST_MASTER_KEYS, SecuritySettings
 
 KEY_IDS: Final = range(1, MOST_MASTER_KEYS + 1)
 """Ids a master key may have."""
@@ -219,26 +219,10 @@ class _Keys:
         return cipher
 
 
-class MasterKeyFile:
-    """A key source that reads a file, each time anew, in the form of ``security.master_keys``."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    def __call__(self) -> Mapping[int, bytes]:
-        """Return the keys in the file as it is now.
-
-        Raises:
-            ConfigurationError: it cannot be read, or does not hold keys.
-        """
-        try:
-            return parse_master_keys(self._path.read_text(encoding="utf-8", errors="replace"))
-        except OSError as error:
-            reason = f"{self._path} cannot be read: {error.strerror}"
-        except ValueError as error:
-            # Its message says which key, never what it is.
-            reason = f"{self._path}: {error}"
-        raise ConfigurationError(f"the master keys: {reason}", setting=_SETTING)
+@cache
+def development_keyring() -> KeyRing:
+    """Return the key ring of development, for parts that nobody gave another one."""
+    return KeyRing(SecuritySettings().masters())
 
 
 def row_context(table: str, *ids: object) -> bytes:

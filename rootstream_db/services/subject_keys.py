@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 from rootstream_db.security.keyring import KeyRing, row_context
 from rootstream_db.security.subject_cipher import SubjectCipher, new_subject_key
-from rootstream_db.settings import SecuritySettings
 from rootstream_db.unit_of_work import UnitOfWork
 
 if TYPE_CHECKING:
@@ -207,11 +206,6 @@ class SubjectKeys:
         """Look again: erasures may have been announced while nothing could be heard."""
         with self._lock:
             self._ciphers.clear()
-
-
-def development_keyring() -> KeyRing:
-    """Return a key ring with the development key, for stores that nobody gave another one."""
-    return KeyRing(SecuritySettings().masters())
 
 
 def _row(subject_id: uuid.UUID) -> bytes:

@@ -10,6 +10,7 @@ from typing import Any
 from rootstream_db.clock import Clock, utc_now
 from rootstream_db.database import Database
 from rootstream_db.repositories.events import RecordedEvent
+from rootstream_db.security.keyring import development_keyring
 from rootstream_db.services.event_store.aggregates import AggregateLoader
 from rootstream_db.services.event_store.anchors import Anchor
 from rootstream_db.services.event_store.appender import AuditAppender
@@ -19,7 +20,7 @@ from rootstream_db.services.event_store.personal import open_personal
 from rootstream_db.services.event_store.verification import LogVerifier, Verification
 from rootstream_db.services.event_store.wakeup import Wakeup
 from rootstream_db.services.event_store.writing import enqueue, write_pending
-from rootstream_db.services.subject_keys import SubjectKeys, development_keyring
+from rootstream_db.services.subject_keys import SubjectKeys
 from rootstream_db.unit_of_work import UnitOfWork
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from rootstream_db.services.webhooks.manager import WebhookManager, WebhookStatus
-from rootstream_db.services.webhooks.signing import PlainSeal, SecretSeal
 from rootstream_db.services.webhooks.worker import WebhookWorker
 
-__all__ = ["PlainSeal", "SecretSeal", "WebhookManager", "WebhookStatus", "WebhookWorker"]
+__all__ = ["WebhookManager", "WebhookStatus", "WebhookWorker"]

@@ -23,7 +23,7 @@ from rootstream_db.services.webhooks.addresses import target_of
 from rootstream_db.services.webhooks.journal import WebhookJournal
 from rootstream_db.services.webhooks.messages import body_of, message_id
 from rootstream_db.services.webhooks.schedule import RetrySchedule, retry_after
-from rootstream_db.services.webhooks.signing import SecretSeal, headers_for
+from rootstream_db.services.webhooks.signing import EndpointSecrets, headers_for
 from rootstream_db.services.webhooks.transport import Answer, Transport
 from rootstream_db.settings import WebhookSettings
 from rootstream_db.unit_of_work import UnitOfWork
@@ -53,7 +53,7 @@ class WebhookDeliverer:
         events: the log the messages are made from.
         settings: patience and repetition.
         clock: the source of the current time.
-        seal: opens the stored secrets.
+        secrets: opens the stored secrets.
     """
 
     def __init__(
@@ -63,13 +63,13 @@ class WebhookDeliverer:
         *,
         settings: WebhookSettings,
         clock: Clock,
-        seal: SecretSeal,
+        secrets: EndpointSecrets,
     ) -> None:
         self._database = database
         self._events = events
         self._settings = settings
         self._clock = clock
-        self._seal = seal
+        self._secrets = secrets
         self._transport = Transport(settings)
         self._journal = WebhookJournal(events)
         self._schedule = RetrySchedule(
@@ -122,7 +122,7 @@ class WebhookDeliverer:
     def _send(self, endpoint: WebhookEndpoint, event: RecordedEvent, sent_at: datetime) -> Answer:
         body = body_of(event)
         try:
-            key = self._seal.open(endpoint.secret)
+            key = self._secrets.of(endpoint)
         except RootStreamError as error:
             # Counted like any other failure: it ends, and operators see it in the log.
             return Answer(error=f"the signing secret cannot be opened: {error.code}")

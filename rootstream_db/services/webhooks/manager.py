@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Final
@@ -13,6 +13,7 @@ from rootstream_db.database import Database
 from rootstream_db.errors import NotFoundError, ValidationError
 from rootstream_db.models.users import User
 from rootstream_db.models.webhooks import DeliveryState, WebhookDelivery, WebhookEndpoint
+from rootstream_db.security.keyring import KeyRing, development_keyring
 from rootstream_db.security.tokens import SecretText
 from rootstream_db.services.event_store import EventStore
 from rootstream_db.services.event_store.payload import check_text
@@ -21,7 +22,7 @@ from rootstream_db.services.webhooks.crew import Crew
 from rootstream_db.services.webhooks.deliverer import WebhookDeliverer
 from rootstream_db.services.webhooks.journal import WebhookJournal
 from rootstream_db.services.webhooks.relay import WebhookRelay
-from rootstream_db.services.webhooks.signing import PlainSeal, SecretSeal, key_of, new_secret
+from rootstream_db.services.webhooks.signing import EndpointSecrets, key_of, new_secret
 from rootstream_db.settings import WebhookSettings
 from rootstream_db.unit_of_work import UnitOfWork
 
@@ -54,7 +55,7 @@ class WebhookManager:
         events: the log that is followed, and where changes of endpoints are recorded.
         settings: patience, repetition, addresses.
         clock: the source of the current time.
-        seal: what is done to signing secrets before they are stored.
+        keyring: returns what seals the signing secrets; default: under the development master key.
     """
 
     def __init__(
@@ -64,16 +65,16 @@ class WebhookManager:
         *,
         settings: WebhookSettings,
         clock: Clock = utc_now,
-        seal: SecretSeal | None = None,
+        keyring: Callable[[], KeyRing] = development_keyring,
     ) -> None:
         self._database = database
         self._settings = settings
-        self._seal = seal or PlainSeal()
+        self._secrets = EndpointSecrets(keyring)
         self._journal = WebhookJournal(events)
         self._events = events
         self._relay = WebhookRelay(database, events)
         self.deliverer = WebhookDeliverer(
-            database, events, settings=settings, clock=clock, seal=self._seal
+            database, events, settings=settings, clock=clock, secrets=self._secrets
         )
 
     def add(
@@ -108,16 +109,19 @@ class WebhookManager:
         if len(description) > _MAX_DESCRIPTION:
             raise ValidationError("a description has at most 200 characters", field="description")
         given = SecretText(secret) if secret is not None else new_secret()
+        key = key_of(given)
         endpoint = work.webhook_endpoints.add(
             WebhookEndpoint(
                 url=url,
                 owner_id=owner.id if owner is not None else None,
                 description=description,
                 event_types=types,
-                secret=self._seal.seal(key_of(given)),
+                secret=b"",
                 after_position=work.webhook_relay.hold_still(),
             )
         )
+        # Sealed for its row, whose id is known only now.
+        self._secrets.put(endpoint, key)
         self._journal.record(
             work, endpoint, "WebhookAdded", {"to": target.origin, "event_types": types}
         )

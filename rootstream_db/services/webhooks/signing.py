@@ -11,43 +11,50 @@ import binascii
 import hashlib
 import hmac
 import secrets
+from collections.abc import Callable
 from datetime import datetime
-from typing import Final, Protocol
+from typing import Final
 
 from rootstream_db.errors import ValidationError
+from rootstream_db.models.webhooks import WebhookEndpoint
+from rootstream_db.security.keyring import KeyRing, row_context
 from rootstream_db.security.tokens import SecretText
 
 PREFIX: Final = "whsec_"
 """What a signing secret starts with, so that people and scanners know it."""
 
+PURPOSE: Final = "webhook_endpoints.secret"
+"""What signing secrets are sealed for."""
+
 _SECRET_BYTES: Final = 32
 _ALLOWED_BYTES: Final = range(24, 65)
 
 
-class SecretSeal(Protocol):
-    """Turns a signing secret into what is stored, and back."""
+class EndpointSecrets:
+    """Seals signing secrets, each for its endpoint, and opens them.
 
-    def seal(self, secret: bytes) -> bytes:
-        """Return what to store."""
+    Args:
+        keyring: returns the key ring; asked when first needed.
+    """
 
-    def open(self, sealed: bytes) -> bytes:
-        """Return the secret of what was stored.
+    def __init__(self, keyring: Callable[[], KeyRing]) -> None:
+        self._keyring = keyring
+
+    def put(self, endpoint: WebhookEndpoint, key: bytes) -> None:
+        """Store the secret of an endpoint that has an id."""
+        ring = self._keyring()
+        endpoint.secret = ring.seal(key, purpose=PURPOSE, context=_row(endpoint))
+        endpoint.secret_key_id = ring.key_id(endpoint.secret)
+
+    def of(self, endpoint: WebhookEndpoint) -> bytes:
+        """Return the secret of an endpoint.
 
         Raises:
-            RootStreamError: it cannot be opened; the attempt counts as failed.
+            SealError: it cannot be opened.
         """
-
-
-class PlainSeal:
-    """Stores signing secrets as they are: who reads the table can sign in our name."""
-
-    def seal(self, secret: bytes) -> bytes:
-        """Return the secret itself."""
-        return secret
-
-    def open(self, sealed: bytes) -> bytes:
-        """Return what was stored."""
-        return sealed
+        if endpoint.secret_key_id is None:
+            return endpoint.secret
+        return self._keyring().open(endpoint.secret, purpose=PURPOSE, context=_row(endpoint))
 
 
 def new_secret() -> SecretText:
@@ -90,3 +97,7 @@ def headers_for(key: bytes, message_id: str, sent_at: datetime, body: bytes) -> 
         "webhook-timestamp": timestamp,
         "webhook-signature": f"v1,{base64.b64encode(digest).decode()}",
     }
+
+
+def _row(endpoint: WebhookEndpoint) -> bytes:
+    return row_context("webhook_endpoints", endpoint.id)

@@ -6,9 +6,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from rootstream_db.errors import ConfigurationError, ValidationError
-from rootstream_db.services.webhooks import PlainSeal, WebhookManager, WebhookStatus
-from rootstream_db.services.webhooks.signing import key_of
+from rootstream_db.errors import SealBrokenError, ValidationError
+from rootstream_db.security.keyring import KeyRing, development_keyring
+from rootstream_db.services.webhooks import WebhookManager, WebhookStatus
+from rootstream_db.services.webhooks.signing import EndpointSecrets, key_of
 from rootstream_db.settings import WebhookSettings
 from tests.factories import make_user
 
@@ -67,29 +68,40 @@ def test_an_endpoint_of_a_unit_that_failed_was_never_there(webhooks, committed_d
         assert [] == work.webhook_endpoints.list_all()
 
 
-def test_what_is_stored_of_a_secret_is_what_the_seal_made_of_it(
-    committed_database, events, happen, receiver
-):
-    class Backwards:
-        def seal(self, secret: bytes) -> bytes:
-            return secret[::-1]
-
-        def open(self, sealed: bytes) -> bytes:
-            return sealed[::-1]
-
-    webhooks = WebhookManager(
-        committed_database, events, settings=WebhookSettings(), seal=Backwards()
-    )
+def test_a_signing_secret_is_stored_sealed_for_its_row(committed_database, add, happen, receiver):
+    secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+    first, _ = add(receiver.url("/200"), secret=secret)
+    second, _ = add(receiver.url("/201"), secret=secret)
+    ring = development_keyring()
+    assert (1, 1) == (first.secret_key_id, ring.key_id(first.secret))
+    assert key_of(secret) not in first.secret + second.secret
     with committed_database.transaction() as work:
-        endpoint, secret = webhooks.add(
-            work, receiver.url(), secret="whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
-        )
-        assert key_of(secret)[::-1] == endpoint.secret
+        work.webhook_endpoints.get_one(first.id).secret = second.secret
+        swapped = work.webhook_endpoints.get_one(first.id)
+        with pytest.raises(SealBrokenError):
+            EndpointSecrets(development_keyring).of(swapped)
+
+
+def test_a_sealed_secret_signs(add, happen, receiver, webhooks):
+    _, secret = add(receiver.url())
     happen()
     webhooks.relay()
     webhooks.deliver()
-    assert all(request.is_signed_with(secret) for request in receiver.received)
     assert 2 == len(receiver.received)
+    assert all(request.is_signed_with(secret) for request in receiver.received)
+
+
+def test_a_secret_stored_before_there_was_a_key_ring_signs_on(
+    committed_database, add, happen, receiver, webhooks
+):
+    endpoint, secret = add(receiver.url(), event_types=["Happened"])
+    with committed_database.transaction() as work:
+        row = work.webhook_endpoints.get_one(endpoint.id)
+        row.secret, row.secret_key_id = key_of(secret), None
+    happen()
+    webhooks.relay()
+    webhooks.deliver()
+    assert [True] == [request.is_signed_with(secret) for request in receiver.received]
 
 
 def test_enabling_what_is_enabled_skips_nothing(committed_database, webhooks, add, happen):
@@ -103,22 +115,24 @@ def test_enabling_what_is_enabled_skips_nothing(committed_database, webhooks, ad
 def test_a_secret_that_cannot_be_opened_is_a_failure_like_others(
     committed_database, events, happen, clock
 ):
-    class Locked(PlainSeal):
-        def open(self, sealed: bytes) -> bytes:
-            raise ConfigurationError(f"no key for {sealed!r}")
-
+    rings = [KeyRing({2: b"2" * 32}), KeyRing({1: b"1" * 32})]
     webhooks = WebhookManager(
-        committed_database, events, settings=WebhookSettings(), clock=clock, seal=Locked()
+        committed_database,
+        events,
+        settings=WebhookSettings(),
+        clock=clock,
+        keyring=lambda: rings[-1],
     )
     with committed_database.transaction() as work:
         endpoint, _ = webhooks.add(work, URL, event_types=["Happened"])
+    rings.pop()
     happen()
     webhooks.relay()
     webhooks.deliver()
     with committed_database.read() as work:
         [delivery] = work.webhook_deliveries.list_of_endpoint(endpoint.id)
         [attempt] = work.webhook_attempts.list_of_delivery(delivery.id)
-    assert "the signing secret cannot be opened: configuration" == attempt.error
+    assert "the signing secret cannot be opened: seal.unknown_key" == attempt.error
 
 
 def test_it_is_seen_how_far_relay_and_deliverers_are_behind(webhooks, add, happen, receiver, clock):

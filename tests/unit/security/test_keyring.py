@@ -23,7 +23,7 @@ from rootstream_db.errors import (
 )
 from rootstream_db.rootstream import RootStream
 from rootstream_db.security import keyring as module
-from rootstream_db.security.keyring import KeyRing, KeySource, MasterKeyFile, row_context
+from rootstream_db.security.keyring import KeyRing, KeySource, row_context
 from rootstream_db.settings import Settings
 
 ONE, TWO = bytes(range(32)), bytes(range(32, 64))
@@ -261,26 +261,6 @@ def test_a_source_that_never_answered_is_an_error():
 
     with pytest.raises(OSError, match="no key service"):
         sealed(KeyRing(away))
-
-
-def test_a_key_file_is_read_anew(tmp_path: Path):
-    path = tmp_path / "keys"
-    path.write_text(f"1:{'A' * 43}=\n")
-    source = MasterKeyFile(path)
-    assert {1: bytes(32)} == source()
-    path.write_text(f"1:{'A' * 43}=\n2:{'B' * 42}A=\n")
-    assert [1, 2] == list(source())
-
-
-@pytest.mark.parametrize("content", [None, b"", b"1:short", b"1:\xff" + b"A" * 42])
-def test_a_key_file_that_holds_no_keys_is_a_wrong_setting(tmp_path: Path, content: bytes | None):
-    path = tmp_path / "keys"
-    if content is not None:
-        path.write_bytes(content)
-    with pytest.raises(ConfigurationError, match="the master keys: ") as caught:
-        MasterKeyFile(path)()
-    assert "security.master_keys" == caught.value.setting
-    assert "AAAA" not in str(caught.value)
 
 
 def test_many_threads_share_a_ring():
