@@ -51,6 +51,7 @@ class HeldConnections:
 
         Raises:
             CacheUnavailableError: Redis is down.
+            StorageError: the key holds no string.
         """
         command = (self._head + key + b"\r\n",)
         failure: redis_errors.RedisError | None = None
@@ -60,14 +61,14 @@ class HeldConnections:
             except IndexError:
                 # All are in use, or this is the first call.
                 pass
-            except (redis_errors.ConnectionError, redis_errors.TimeoutError) as error:
+            except redis_errors.RedisError as error:
                 failure = error
         with self._link.guarded():
-            if failure is not None:
+            if isinstance(failure, redis_errors.ConnectionError | redis_errors.TimeoutError):
                 self._on_loss()
                 self.close()
-            if isinstance(failure, redis_errors.TimeoutError):
-                # It took its time already.
+            if failure is not None and not isinstance(failure, redis_errors.ConnectionError):
+                # It took its time already, or would be refused again.
                 raise failure
             return self._ask(command, self._fresh())
 

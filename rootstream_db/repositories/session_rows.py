@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime
+from operator import attrgetter
 from typing import Any, Final, NamedTuple
 
 from rootstream_db.security.assurance import AssuranceLevel, MfaMethod
@@ -128,4 +129,8 @@ class NewSession:
 
     def parameters(self) -> tuple[Any, ...]:
         """Return the values in the order of the function's parameters."""
-        return astuple(self)
+        values: tuple[Any, ...] = _PARAMETERS(self)
+        return values
+
+
+_PARAMETERS: Final = attrgetter(*(field.name for field in fields(NewSession)))

@@ -143,7 +143,7 @@ class SessionChecker:
         codec = self._codecs[pepper]
         try:
             value = self._store.get(digest)
-        except CacheUnavailableError:
+        except StorageError:
             value = _UNREACHABLE
         entry = None if value is None else codec.decode(digest, value)
         if entry is not None and not ask_postgres and self._is_good(entry, now):
