@@ -176,6 +176,5 @@ DROP FUNCTION append_events(
 DROP FUNCTION find_appended_events(
     UUID[], TEXT[], TEXT[], TEXT[], SMALLINT[], JSONB[], JSONB[], BIGINT[], UUID[], UUID[], JSONB
 );
-DROP FUNCTION event_ids_may_be_taken(UUID[]);
 DROP FUNCTION json_for_all_rows(JSON, INTEGER);
 DROP FUNCTION for_all_rows(ANYARRAY, INTEGER);

@@ -19,27 +19,6 @@ LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
     END
 $$;
 
--- Whether ids of a batch can be in the log, in a file of the archive, or twice in the batch. Ids begin
--- with the time, so that nearly always none of the log lies between those of a new batch: three looks
--- into indexes answer for all of them, and may err on the side of "yes".
-CREATE FUNCTION event_ids_may_be_taken(p_event_ids UUID[]) RETURNS BOOLEAN
-LANGUAGE plpgsql STABLE AS $$
-DECLARE
-    v_first UUID := p_event_ids[1];
-    v_last UUID := p_event_ids[1];
-    v_different BIGINT := 1;
-BEGIN
-    IF cardinality(p_event_ids) > 1 THEN
-        SELECT (array_agg(id ORDER BY id))[1], (array_agg(id ORDER BY id))[count(*)], count(DISTINCT id)
-        INTO v_first, v_last, v_different
-        FROM unnest(p_event_ids) AS id;
-    END IF;
-    RETURN v_different < cardinality(p_event_ids)
-        OR EXISTS (SELECT FROM event_log WHERE event_id BETWEEN v_first AND v_last)
-        OR EXISTS (SELECT FROM event_archived_id WHERE event_id BETWEEN v_first AND v_last);
-END
-$$;
-
 -- Judges a batch of which ids may be taken, or which found its aggregates moved on. A batch that is
 -- here already, as it is, comes back with a row for each event; nothing comes back of a new one.
 CREATE FUNCTION find_appended_events(
@@ -168,6 +147,9 @@ DECLARE
     v_versions BIGINT[];
     v_data JSONB[];
     v_metadata JSONB[];
+    v_first_id UUID := p_event_ids[1];
+    v_last_id UUID := p_event_ids[1];
+    v_suspect BOOLEAN := false; -- ids may be taken, or come twice
     v_last BIGINT;
     v_chain BYTEA;
     v_now TIMESTAMPTZ;
@@ -213,8 +195,22 @@ BEGIN
         ORDER BY number LIMIT 1;
     END IF;
 
-    -- 2. Take the end of the log: until this transaction ends, nobody else appends.
-    SELECT last_position, chain INTO v_last, v_chain
+    -- 2. Take the end of the log: until this transaction ends, nobody else appends. Ids begin with the
+    -- time, so that nearly always none of the log or the archive lies between those of a new batch, and
+    -- a look into each index answers for all of them. Who appended the same before us held its
+    -- aggregates, so that this statement sees it.
+    IF v_total > 1 THEN
+        SELECT (array_agg(id ORDER BY id))[1], (array_agg(id ORDER BY id DESC))[1],
+            count(DISTINCT id) < v_total
+        INTO v_first_id, v_last_id, v_suspect
+        FROM unnest(p_event_ids) AS id;
+    END IF;
+    SELECT
+        last_position, chain,
+        v_suspect
+            OR EXISTS (SELECT FROM event_log WHERE event_id BETWEEN v_first_id AND v_last_id)
+            OR EXISTS (SELECT FROM event_archived_id WHERE event_id BETWEEN v_first_id AND v_last_id)
+    INTO v_last, v_chain, v_suspect
     FROM event_log_head WHERE log_id = p_log_id FOR UPDATE;
     IF NOT FOUND THEN
         RAISE EXCEPTION USING
@@ -225,9 +221,8 @@ BEGIN
     v_now := clock_timestamp();
 
     -- 3. Write, unless the aggregates moved or ids are taken.
-    IF v_total = 1 AND v_conflict IS NULL
+    IF v_total = 1 AND v_conflict IS NULL AND NOT v_suspect
         AND json_typeof(p_data) = 'object' AND json_typeof(p_metadata) = 'object'
-        AND NOT event_ids_may_be_taken(p_event_ids)
     THEN
         -- What is written below for many, without the price of a plan for many: a third of the call.
         INSERT INTO event_log (
@@ -269,7 +264,7 @@ BEGIN
         p_subject_ids := for_all_rows(p_subject_ids, v_total);
         p_causation_ids := for_all_rows(p_causation_ids, v_total);
 
-        IF v_conflict IS NOT NULL OR event_ids_may_be_taken(p_event_ids) THEN
+        IF v_conflict IS NOT NULL OR v_suspect THEN
             RETURN QUERY SELECT * FROM find_appended_events(
                 p_event_ids, v_types, v_ids, p_event_types, p_schema_versions, v_data, v_metadata,
                 p_user_ids, p_subject_ids, p_causation_ids, v_conflict

@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 _CURSOR: Final = "rootstream_cursor_of_appends"
 """Where a connection keeps a cursor for this statement; making one each time costs 16 µs."""
 
-_APPEND: Final = """
+APPEND: Final = """
     SELECT events, position, version, recorded_at, duplicate
     FROM append_events(
         %s::smallint, %s::text[], %s::text[], %s::bigint[], %s::integer[], %s::uuid[], %s::text[],
@@ -20,6 +20,7 @@ _APPEND: Final = """
         %s::timestamptz[]
     )
 """
+"""Takes the number of the log and the columns of an ``EventBatch``; gives rows of ``Placed``."""
 
 
 class EventBatch(NamedTuple):
@@ -60,7 +61,7 @@ def append(session: Session, batch: EventBatch, *, log_id: int) -> list[Placed]:
     connection = _alone(session)
     rows = None if connection is None else _append_alone(connection, parameters)
     if rows is None:
-        rows = session.connection().exec_driver_sql(_APPEND, parameters).all()
+        rows = session.connection().exec_driver_sql(APPEND, parameters).all()
     return [Placed(*row) for row in rows]
 
 
@@ -80,7 +81,7 @@ def _append_alone(connection: Connection, parameters: tuple[object, ...]) -> Any
     if cursor is None:
         cursor = connection.info[_CURSOR] = driver.cursor()
     try:
-        return cursor.execute(_APPEND, parameters).fetchall()
+        return cursor.execute(APPEND, parameters).fetchall()
     except psycopg.OperationalError:
         if driver.closed:
             # SQLAlchemy meets the same failure and does what follows from it, for the whole pool.

@@ -11,15 +11,24 @@ from typing import Any, Final, Protocol
 
 import orjson
 import psycopg
+from eventsourcing.application import Application
+from eventsourcing.domain import Aggregate
 from eventsourcing.persistence import StoredEvent
-from eventsourcing.postgres import PostgresApplicationRecorder, PostgresDatastore
+from eventsourcing.postgres import (
+    PostgresApplicationRecorder,
+    PostgresDatastore,
+    PostgresFactory,
+)
 from psycopg.conninfo import conninfo_to_dict
 from sqlalchemy import MetaData, Table
 from sqlalchemy.orm import Session, registry
 
 from rootstream_db import RootStream
 from rootstream_db.models import EventLog
-from scripts.benchmarks.events.log import DATA, EVENT_TYPE, METADATA
+from rootstream_db.repositories.event_batches import APPEND
+from rootstream_db.repositories.events import DEFAULT_LOG
+from rootstream_db.services.event_store.batch import batch_of
+from scripts.benchmarks.events.log import DATA, EVENT_TYPE, METADATA, make_events
 from scripts.benchmarks.foundation.rows import Held, bare_engine, connect
 
 SCHEMA: Final = "benchmark_rivals"
@@ -67,13 +76,30 @@ def rival_schema(rootstream: RootStream) -> Iterator[None]:
             connection.execute(f"DROP SCHEMA {SCHEMA} CASCADE")
 
 
+class Function:
+    """Ours without its unit of work: events checked and encoded, one call on a connection held."""
+
+    name = "ours, append_events alone"
+    table = "public.event_log"
+
+    def __init__(self, rootstream: RootStream) -> None:
+        self._held = Held(rootstream, autocommit=True)
+        self._events = rootstream.events
+        self.renew, self.close = self._held.renew, self._held.close
+
+    def append(self, size: int) -> None:
+        """Append in one call, which is a transaction."""
+        batch = batch_of(self._events.prepare("Benchmark", "function", make_events(size)))
+        self._held.connection.execute(APPEND, (DEFAULT_LOG, *batch)).fetchall()
+
+
 class EventSourcing:
     """The recorder of ``eventsourcing``, as it comes: it locks its table, so no reader misses any.
 
     Below its mapper and its aggregates, whose time it is therefore spared.
     """
 
-    name = "eventsourcing, safe path"
+    name = "eventsourcing's recorder"
     table = "stored_events"
 
     def __init__(self, address: str, *, create: bool = True) -> None:
@@ -113,6 +139,63 @@ class EventSourcing:
     def close(self) -> None:
         """Close its pool."""
         self._datastore.close()
+
+
+class Ticking(Aggregate):
+    """An aggregate to which the same happens over and over."""
+
+    class Ticked(Aggregate.Event):
+        """What happens; it changes nothing, so that no time goes into that."""
+
+        data: dict[str, Any]
+        metadata: dict[str, Any]
+
+        def apply(self, aggregate: Any) -> None:
+            """Leave the aggregate as it is."""
+
+    def tick(self) -> None:
+        """Let it happen."""
+        self.trigger_event(self.Ticked, data=DATA, metadata=METADATA)
+
+
+class EventSourcingApplication:
+    """``eventsourcing`` as an application uses it: an aggregate, and ``Application.save``."""
+
+    name = "eventsourcing's Application.save"
+    table = "application_events"
+
+    def __init__(self, address: str) -> None:
+        known = conninfo_to_dict(address)
+        names = {"DBNAME": "dbname", "HOST": "host", "PORT": "port", "USER": "user"}
+        values = {f"POSTGRES_{name}": str(known.get(key, "")) for name, key in names.items()}
+        self._application: Application[uuid.UUID] = Application(
+            values
+            | {
+                "APPLICATION_NAME": "application",
+                "PERSISTENCE_MODULE": "eventsourcing.postgres",
+                "POSTGRES_PASSWORD": str(known.get("password", "")),
+                "POSTGRES_SCHEMA": SCHEMA,
+            }
+        )
+        self._aggregate = Ticking()
+        self._application.save(self._aggregate)
+
+    def append(self, size: int) -> None:
+        """Let it happen that often and save."""
+        for _ in range(size):
+            self._aggregate.tick()
+        self._application.save(self._aggregate)
+
+    def renew(self) -> None:
+        """Connect anew."""
+        factory = self._application.factory
+        if not isinstance(factory, PostgresFactory):
+            raise TypeError("it stores in PostgreSQL")
+        factory.datastore.pool.drain()
+
+    def close(self) -> None:
+        """Close its pool."""
+        self._application.close()
 
 
 class Plain:
@@ -190,6 +273,7 @@ class BareOrm:
 
 def count_rows(connection: psycopg.Connection[Any], table: str) -> int:
     """Return how many rows a rival's table has."""
-    row = connection.execute(f"SELECT count(*) FROM {SCHEMA}.{table}").fetchone()  # noqa: S608 - a constant
+    name = table if "." in table else f"{SCHEMA}.{table}"
+    row = connection.execute(f"SELECT count(*) FROM {name}").fetchone()  # noqa: S608 - a constant
     connection.rollback()
     return int(row[0]) if row else 0

@@ -19,7 +19,7 @@ from scripts.benchmarks.report import Aim, Report, Table, Total
 
 AIM: Final = 0.8
 WARM_UP: Final = 8
-NAMES: Final = {"ours": "ours, hash chain on", "theirs": EventSourcing.name}
+NAMES: Final = {"ours": "ours, unit of work", "theirs": EventSourcing.name}
 
 
 def measure(rootstream: RootStream, scale: Scale, report: Report) -> None:
