@@ -185,6 +185,32 @@ class IdentityRefusedError(AuthenticationError):
         self.reason = reason
 
 
+class IdTokenError(AuthenticationError):
+    """An ID token is not to be believed; ``reason`` says what about it is wrong, for operators.
+
+    ``form``, ``alg``, ``kid``, ``key``, ``signature``, or the name of the claim.
+    """
+
+    code = "auth.id_token"
+    severity = Severity.MEDIUM
+
+    def __init__(self, reason: str) -> None:
+        super().__init__("this ID token is not valid", reason=reason)
+        self.reason = reason
+
+
+class IdentityProviderError(RootStreamError):
+    """The keys of a site that vouches for people cannot be had; ``url`` says where they are."""
+
+    code = "auth.identity_provider"
+    severity = Severity.HIGH
+    retryable = True
+
+    def __init__(self, message: str, *, url: str) -> None:
+        super().__init__(message, url=url)
+        self.url = url
+
+
 class LastLoginWayError(ConflictError):
     """Without this the account could not be logged in to any more."""
 

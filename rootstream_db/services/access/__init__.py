@@ -7,6 +7,7 @@ from rootstream_db.services.access.fence import FencedCache
 from rootstream_db.services.access.identities import ExternalIdentities
 from rootstream_db.services.access.keys import ApiKeys
 from rootstream_db.services.access.manager import AccessManager
+from rootstream_db.services.access.oidc import OidcIdentity, OidcProvider, OidcVerifier
 from rootstream_db.services.access.subjects import ActsForUser, ApiKeyInfo, Subject
 
 __all__ = [
@@ -17,5 +18,8 @@ __all__ = [
     "ApiKeys",
     "ExternalIdentities",
     "FencedCache",
+    "OidcIdentity",
+    "OidcProvider",
+    "OidcVerifier",
     "Subject",
 ]

@@ -213,7 +213,7 @@ def dawdling(method):
     """Wait a moment before the method, so that what others do comes in between."""
 
     def dawdle(*arguments, **named):
-        time.sleep(random.random() * 0.004)
+        time.sleep(random.random() * 0.004)  # chance decides who comes first
         return method(*arguments, **named)
 
     return dawdle
