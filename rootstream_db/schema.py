@@ -47,7 +47,9 @@ UPGRADER_WAIT: Final = 600.0
 
 # Alembic hands its context to env.py through a global of the process.
 _ONE_AT_A_TIME: Final = threading.Lock()
-_PARTITION: Final = re.compile(r"^(viewer_sessions|usage_logs|mfa_attempts)_(default|p\d{6,8})$")
+_PARTITION: Final = re.compile(
+    r"^(viewer_sessions|usage_logs|mfa_attempts|security_events)_(default|p\d{6,8})$"
+)
 
 
 def config() -> Config:

@@ -35,6 +35,7 @@ from rootstream_db.repositories.projections import (
     StreamStatsRepository,
 )
 from rootstream_db.repositories.recordings import RecordingRepository
+from rootstream_db.repositories.security_events import SecurityEventRepository
 from rootstream_db.repositories.session_invalidations import SessionInvalidationRepository
 from rootstream_db.repositories.sessions import AuthStateRepository, SessionRepository
 from rootstream_db.repositories.stream_sessions import StreamSessionRepository
@@ -288,6 +289,11 @@ class UnitOfWork:
     def stream_totals(self) -> StreamTotalsRepository:
         """Lifetime totals of streams."""
         return StreamTotalsRepository(self.session)
+
+    @cached_property
+    def security_events(self) -> SecurityEventRepository:
+        """What happened that bears on security."""
+        return SecurityEventRepository(self.session)
 
     @cached_property
     def stream_sessions(self) -> StreamSessionRepository:

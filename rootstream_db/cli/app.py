@@ -15,6 +15,7 @@ from rootstream_db.cli import (
     ingest,
     keys,
     projections,
+    security,
     stream,
     user,
     webhook,
@@ -36,6 +37,7 @@ for name, group in (
     ("ingest", ingest.app),
     ("keys", keys.app),
     ("webhook", webhook.app),
+    ("security", security.app),
 ):
     app.add_typer(group, name=name)
 projections.register(events.app)

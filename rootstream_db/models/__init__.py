@@ -43,6 +43,11 @@ from rootstream_db.models.projections import (
     StreamStatsDay,
 )
 from rootstream_db.models.recordings import Recording, RecordingStatus
+from rootstream_db.models.security_events import (
+    RiskLevel,
+    SecurityEvent,
+    SecurityEventKind,
+)
 from rootstream_db.models.sessions import (
     AuthState,
     RevokeReason,
@@ -107,10 +112,13 @@ __all__ = [
     "RecordingStatus",
     "RecoveryCode",
     "RevokeReason",
+    "RiskLevel",
     "Role",
     "RoleGrant",
     "RoleParent",
     "RolePermission",
+    "SecurityEvent",
+    "SecurityEventKind",
     "SessionInvalidation",
     "Snapshot",
     "Stream",

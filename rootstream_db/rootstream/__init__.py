@@ -119,6 +119,7 @@ class RootStream(Foundation):
             self.settings.accounts,
             tokens=self.tokens,
             sessions=self.sessions,
+            watch=self.login_monitor,
             on_standing=self._forget_access,
         )
 

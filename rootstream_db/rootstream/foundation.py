@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from rootstream_db.services.event_store import EventStore
     from rootstream_db.services.key_rotation import KeyRotation
     from rootstream_db.services.rate_limits import RateLimiter
+    from rootstream_db.services.security_events import LoginMonitor, SecurityMonitor
     from rootstream_db.services.subject_keys import SubjectKeys
 
 
@@ -105,3 +106,17 @@ class Foundation(Parts):
         from rootstream_db.services.rate_limits import RateLimiter
 
         return RateLimiter(self.cache, clock=self.clock)
+
+    @Part
+    def security(self) -> SecurityMonitor:
+        """Security events: recorded beside everything else, listed by risk."""
+        from rootstream_db.services.security_events import SecurityMonitor
+
+        return SecurityMonitor(self.database)
+
+    @Part
+    def login_monitor(self) -> LoginMonitor:
+        """What is made of logins: attacks noticed, networks kept out, places compared."""
+        from rootstream_db.services.security_events import LoginMonitor
+
+        return LoginMonitor(self.security, self.limits, self.settings.detection)

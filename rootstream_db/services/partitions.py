@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from rootstream_db.clock import Clock, utc_now
 from rootstream_db.errors import ValidationError
-from rootstream_db.models import MfaAttempt, UsageLog, ViewerSession
+from rootstream_db.models import MfaAttempt, SecurityEvent, UsageLog, ViewerSession
 from rootstream_db.repositories.partitions import PartitionRepository
 from rootstream_db.unit_of_work import UnitOfWork
 
@@ -77,7 +77,8 @@ class Scheme:
 VIEWER_SESSIONS: Final = Scheme(ViewerSession.__tablename__, "started_at", Period.DAY)
 USAGE_LOGS: Final = Scheme(UsageLog.__tablename__, "occurred_at", Period.MONTH)
 MFA_ATTEMPTS: Final = Scheme(MfaAttempt.__tablename__, "attempted_at", Period.MONTH)
-SCHEMES: Final = (VIEWER_SESSIONS, USAGE_LOGS, MFA_ATTEMPTS)
+SECURITY_EVENTS: Final = Scheme(SecurityEvent.__tablename__, "occurred_at", Period.MONTH)
+SCHEMES: Final = (VIEWER_SESSIONS, USAGE_LOGS, MFA_ATTEMPTS, SECURITY_EVENTS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from rootstream_db.settings.access import AccessSettings
+from rootstream_db.settings.detection import DetectionSettings
 from rootstream_db.settings.findings import Finding, findings
 from rootstream_db.settings.listing import ListedSetting, listing
 from rootstream_db.settings.mfa import MfaSettings
@@ -27,6 +28,7 @@ __all__ = [
     "AccountSettings",
     "CacheSettings",
     "DatabaseSettings",
+    "DetectionSettings",
     "EmbeddedSettings",
     "Finding",
     "IngestSettings",

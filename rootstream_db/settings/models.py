@@ -13,6 +13,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, PrivateAttr, Secret
 from rootstream_db.errors import ConfigurationError
 from rootstream_db.settings import sources
 from rootstream_db.settings.access import AccessSettings
+from rootstream_db.settings.detection import DetectionSettings
 from rootstream_db.settings.mfa import MfaSettings
 from rootstream_db.settings.section import Duration, Seconds, Section
 from rootstream_db.settings.security import SecuritySettings
@@ -220,6 +221,7 @@ class Settings(Section):
     security: SecuritySettings = SecuritySettings()
     sessions: SessionSettings = SessionSettings()
     accounts: AccountSettings = AccountSettings()
+    detection: DetectionSettings = DetectionSettings()
     mfa: MfaSettings = MfaSettings()
     access: AccessSettings = AccessSettings()
     streams: StreamSettings = StreamSettings()

@@ -118,6 +118,11 @@ QUERIES: dict[str, Callable[[World], Any]] = {
         w.user.id, now=EPOCH
     ),
     "ix_trusted_devices_expires_at": lambda w: w.work.trusted_devices.delete_expired(EPOCH),
+    "pk_security_events": lambda w: w.work.security_events.list_newest(since=EPOCH),
+    "ix_security_events_user_id_occurred_at": lambda w: w.work.security_events.list_by_user(1),
+    "ix_security_events_network_occurred_at": lambda w: w.work.security_events.list_by_network(
+        "192.0.2.0/24", since=EPOCH
+    ),
     "ix_mfa_attempts_user_id_attempted_at": lambda w: w.work.mfa_attempts.list_by_user(w.user.id),
     "pk_mfa_throttle": lambda w: w.work.mfa_throttle.list_by_user(w.user.id),
     "pk_subject_keys": lambda w: w.work.subject_keys.find_wrapped([uuid.uuid4()]),

@@ -54,8 +54,11 @@ class LoginLockout:
         self._database = database
         self._settings = settings
 
-    def reserve(self, login: str, *, device: bytes | None = None) -> None:
+    def reserve(self, login: str, *, device: bytes | None = None) -> timedelta | None:
         """Count one attempt on a login; those from a trusted device of its owner by themselves.
+
+        Returns:
+            How long the login is locked if this attempt fails too; None if it stays open.
 
         Raises:
             TooManyAttemptsError: the login is locked; the attempt must not be made.
@@ -71,6 +74,7 @@ class LoginLockout:
             if lock is not None:
                 work.login_throttle.lock(key, work.now + lock)
                 _logger.warning("login %s locked for %s", key.hex()[:8], lock)
+            return lock
 
     def clear(self, *logins: str, device: bytes | None = None) -> None:
         """Forget the failures of these logins: somebody proved to be their owner."""

@@ -23,11 +23,13 @@ from rootstream_db.services.accounts.rules import (
     check_username,
 )
 from rootstream_db.services.accounts.tokens import OneTimeTokens
+from rootstream_db.services.accounts.watch import Unwatched
 
 if TYPE_CHECKING:
     from rootstream_db.cache import RedisCache
     from rootstream_db.database import Database
     from rootstream_db.security.token_mint import TokenMint
+    from rootstream_db.services.accounts.watch import AccountWatch
     from rootstream_db.services.event_store import EventStore
     from rootstream_db.services.sessions import SessionManager
     from rootstream_db.settings import AccountSettings
@@ -60,6 +62,7 @@ class AccountManager:
             ``sessions.max_stale``.
         on_standing: told in the same unit of the id of an account that was closed or opened, or is
             about to be deleted.
+        watch: who is told of logins and changes, and may slow attackers down.
     """
 
     def __init__(
@@ -73,11 +76,13 @@ class AccountManager:
         hasher: PasswordHasher | None = None,
         sessions: SessionManager | None = None,
         on_standing: Callable[[UnitOfWork, int], object] | None = None,
+        watch: AccountWatch | None = None,
     ) -> None:
+        watch = watch or Unwatched()
         self._settings = settings
         self._sessions = sessions
         self._on_standing = on_standing
-        self._journal = AccountJournal(events, cache)
+        self._journal = AccountJournal(events, cache, watch=watch)
         self._tokens = OneTimeTokens(tokens, settings)
         self._passwords = AccountPasswords(
             settings,
@@ -87,6 +92,7 @@ class AccountManager:
             devices=KnownDevices(tokens),
             journal=self._journal,
             end_sessions=self._end_sessions,
+            watch=watch,
         )
 
     def register(
@@ -131,6 +137,7 @@ class AccountManager:
         password: str,
         *,
         ip_address: str | None = None,
+        user_agent: str | None = None,
         trusted_device: str | None = None,
     ) -> User:
         """Return the account with that username or e-mail address, in any case, and password.
@@ -143,6 +150,7 @@ class AccountManager:
             login: username or e-mail address.
             password: the password.
             ip_address: where the login comes from.
+            user_agent: what the client calls itself, by which devices are recognised.
             trusted_device: the token of a device that ``rs.mfa`` trusts, if it sent one. Its wrong
                 passwords are counted by themselves, so that strangers who guess at the account
                 cannot lock its owner out.
@@ -150,11 +158,17 @@ class AccountManager:
         Raises:
             InvalidCredentialsError: the login or the password is wrong.
             TooManyAttemptsError: too many attempts on this login; ``retry_after`` says how long.
-            RateLimitedError: the process is checking too many passwords at once.
+            RateLimitedError: too many failed logins from the address's network, or the process is
+                checking too many passwords at once.
         """
         address = check_ip_address(ip_address)
         return self._passwords.authenticate(
-            work, login, password, ip_address=address, trusted_device=trusted_device
+            work,
+            login,
+            password,
+            ip_address=address,
+            user_agent=user_agent,
+            trusted_device=trusted_device,
         )
 
     def change_password(self, work: UnitOfWork, user: User, *, current: str, new: str) -> User:

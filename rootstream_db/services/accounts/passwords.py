@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from rootstream_db.errors import InvalidCredentialsError, ValidationError
+from rootstream_db.errors import InvalidCredentialsError, TooManyAttemptsError, ValidationError
 from rootstream_db.models import RevokeReason, TokenPurpose, User
 from rootstream_db.security.passwords import PasswordHasher
 from rootstream_db.services.accounts.journal import AccountJournal
@@ -12,6 +13,7 @@ from rootstream_db.services.accounts.known_devices import KnownDevices
 from rootstream_db.services.accounts.lockout import LoginLockout
 from rootstream_db.services.accounts.rules import check_password, normal_login
 from rootstream_db.services.accounts.tokens import OneTimeTokens
+from rootstream_db.services.accounts.watch import AccountWatch, LoginAttempt
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,6 +40,7 @@ class AccountPasswords:
         devices: KnownDevices,
         journal: AccountJournal,
         end_sessions: Callable[[UnitOfWork, User, RevokeReason], int],
+        watch: AccountWatch,
     ) -> None:
         self._settings = settings
         self._hasher = hasher
@@ -46,6 +49,7 @@ class AccountPasswords:
         self._devices = devices
         self._journal = journal
         self._end_sessions = end_sessions
+        self._watch = watch
 
     def hashed(self, password: str, *, username: str, email: str) -> str:
         """Return the hash of a password that may be set."""
@@ -59,6 +63,7 @@ class AccountPasswords:
         password: str,
         *,
         ip_address: str | None,
+        user_agent: str | None,
         trusted_device: str | None,
     ) -> User:
         """Return the active account with that login and password, its login recorded."""
@@ -67,12 +72,19 @@ class AccountPasswords:
         if name is None or len(password) > self._settings.max_password_length:
             raise _refused()
         device = self._devices.recognise(work, trusted_device, name)
-        self._lockout.reserve(name, device=device)
+        attempt = LoginAttempt(name, ip_address, user_agent, device)
+        self._watch.admit(attempt)
+        lock = self._reserve(work, attempt)
         user = work.users.get_by_login(name)
         matches = self._hasher.verify(user.password_hash if user else None, password)
-        if user is None or not matches or not user.is_active:
+        admitted = None
+        if user is not None and matches and user.is_active:
+            admitted = self._admit(work, user, password, attempt)
+        if admitted is None:
+            user_id = None if user is None else user.id
+            self._watch.failed(attempt, user_id=user_id, locked_for=lock)
             raise _refused()
-        return self._admit(work, user, password, ip_address=ip_address, device=device)
+        return admitted
 
     def change(self, work: UnitOfWork, user_id: int, *, current: str, new: str) -> User:
         """Replace a password its owner knows."""
@@ -109,15 +121,20 @@ class AccountPasswords:
             max_length=self._settings.max_password_length,
         )
 
+    def _reserve(self, work: UnitOfWork, attempt: LoginAttempt) -> timedelta | None:
+        """Count the attempt before it is looked at; return how long a failure locks the login."""
+        try:
+            return self._lockout.reserve(attempt.login, device=attempt.device)
+        except TooManyAttemptsError:
+            user = work.users.get_by_login(attempt.login)
+            user_id = None if user is None else user.id
+            self._watch.failed(attempt, user_id=user_id, locked_for=None)
+            raise
+
     def _admit(
-        self,
-        work: UnitOfWork,
-        user: User,
-        password: str,
-        *,
-        ip_address: str | None,
-        device: bytes | None,
-    ) -> User:
+        self, work: UnitOfWork, user: User, password: str, attempt: LoginAttempt
+    ) -> User | None:
+        """Record the login; None if the password was changed or the account closed meanwhile."""
         verified = user.password_hash
         rehash = self._hasher.needs_rehash(verified)
         admitted = work.users.record_login(
@@ -127,11 +144,13 @@ class AccountPasswords:
             now=work.now,
         )
         if admitted is None:
-            raise _refused()
-        self._lockout.clear(*_logins(admitted), device=device)
-        personal = None if ip_address is None else {"ip_address": ip_address}
+            return None
+        self._lockout.clear(*_logins(admitted), device=attempt.device)
+        address = attempt.ip_address
+        personal = None if address is None else {"ip_address": address}
         data = {"rehashed": rehash}
         self._journal.record(work, admitted, "UserLoggedIn", data, personal=personal)
+        self._watch.succeeded(work, attempt, admitted)
         return admitted
 
     def _replace(self, work: UnitOfWork, account: User, new_hash: str, *, event: str) -> User:

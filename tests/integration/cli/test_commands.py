@@ -193,7 +193,8 @@ class TestSchema:
 
     def test_partitions_are_made_ahead_and_old_ones_dropped(self, rootstream):
         shown = as_json("db", "partitions")["partitions"]
-        assert {"viewer_sessions", "usage_logs", "mfa_attempts"} == {row["table"] for row in shown}
+        partitioned = {"viewer_sessions", "usage_logs", "mfa_attempts", "security_events"}
+        assert partitioned == {row["table"] for row in shown}
         assert all(row["partitions"] and not row["warnings"] for row in shown)
         with rootstream.database.direct() as connection:
             connection.execute(
