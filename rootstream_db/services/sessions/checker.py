@@ -165,8 +165,8 @@ class SessionChecker:
     def _is_good(self, entry: Entry, now: int) -> bool:
         """Whether an entry answers by itself, with nothing to be asked or written."""
         return (
-            now - self._max_stale <= entry.checked_at <= now + self._skew
-            and entry.checked_at >= self._store.trusted_from
+            now - self._max_stale < entry.checked_at <= now + self._skew
+            and entry.checked_at > self._store.trusted_from
             and now - entry.last_seen_at < self._touch_interval
             and now < entry.idle_expires_at
             and entry.generation >= self._generation

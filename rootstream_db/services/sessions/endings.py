@@ -91,9 +91,11 @@ class Endings:
         reason: RevokeReason,
     ) -> RevocationResult:
         """End sessions in a transaction of its own."""
-        return self._database.run(
+        done = self._database.run(
             lambda work: self.end(work, choose(work), reason=reason), idempotent=True
         )
+        # What is trusted somewhere may have been checked until the commit.
+        return self.result(done.revoked, immediate=done.immediate)
 
     def tell(
         self, work: UnitOfWork, ids: Sequence[int], digests: Sequence[bytes], *, replaced: bool

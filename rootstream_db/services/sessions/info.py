@@ -121,7 +121,8 @@ class RevocationResult:
         revoked: how many sessions were open and are not any more.
         immediate: whether no process accepts them from the commit on; false when Redis could not
             be told, and others may go on trusting what they have.
-        effective_by: when the last process at the latest refuses them.
+        effective_by: when the last process at the latest refuses them, if the unit commits at
+            once; a unit that goes on adds what it takes.
     """
 
     revoked: int
