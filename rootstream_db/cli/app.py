@@ -11,6 +11,7 @@ from rootstream_db.cli import (
     db,
     demo,
     doctor,
+    event_archive,
     events,
     ingest,
     keys,
@@ -40,6 +41,7 @@ for name, group in (
     ("security", security.app),
 ):
     app.add_typer(group, name=name)
+event_archive.register(events.app)
 projections.register(events.app)
 demo.register(app)
 doctor.register(app)

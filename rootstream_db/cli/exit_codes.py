@@ -6,6 +6,7 @@ from enum import IntEnum
 
 from rootstream_db.errors import (
     ConfigurationError,
+    JobRunningError,
     NotFoundError,
     RootStreamError,
     SchemaError,
@@ -38,4 +39,6 @@ def exit_code_for(error: RootStreamError) -> ExitCode:
         return ExitCode.DEGRADED
     if isinstance(error, NotFoundError):
         return ExitCode.TARGET_MISSING
+    if isinstance(error, JobRunningError):
+        return ExitCode.NOT_LOCKED
     return ExitCode.TRY_AGAIN if error.retryable else ExitCode.FAILURE

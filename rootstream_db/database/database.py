@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar
@@ -21,6 +21,7 @@ from rootstream_db.database.nesting import Nesting
 from rootstream_db.database.retry import retry
 from rootstream_db.database.routes import Routes
 from rootstream_db.database.units import unit_of_work
+from rootstream_db.errors import JobRunningError
 from rootstream_db.settings import DatabaseSettings
 from rootstream_db.unit_of_work import UnitOfWork
 
@@ -175,6 +176,28 @@ class Database:
             connect_direct(self.settings) as connection,
         ):
             yield connection
+
+    @contextmanager
+    def exclusively(self, job: str) -> Iterator[None]:
+        """Be the only process of this database that does a job; the lock goes with the process.
+
+        Args:
+            job: its name, which is that of the lock.
+
+        Raises:
+            JobRunningError: another process is doing it.
+        """
+        with self.direct() as connection:
+            lock = "SELECT pg_try_advisory_lock(hashtextextended('rootstream_db.' || %s, 0))"
+            if connection.execute(lock, (job,)).fetchone() != (True,):
+                raise JobRunningError(job)
+            try:
+                yield
+            finally:
+                # The server notices a closed connection a little later than its client. If the
+                # connection is lost, so is the lock.
+                with suppress(psycopg.Error):
+                    connection.execute("SELECT pg_advisory_unlock_all()")
 
     @property
     def engine(self) -> Engine:

@@ -15,6 +15,9 @@ from rootstream_db.errors.storage import CacheUnavailableError as CacheUnavailab
 from rootstream_db.errors.storage import CircuitOpenError as CircuitOpenError
 from rootstream_db.errors.storage import ConflictError as ConflictError
 from rootstream_db.errors.storage import DatabaseUnavailableError as DatabaseUnavailableError
+from rootstream_db.errors.storage import EventArchiveError as EventArchiveError
+from rootstream_db.errors.storage import EventArchiveMissingError as EventArchiveMissingError
+from rootstream_db.errors.storage import JobRunningError as JobRunningError
 from rootstream_db.errors.storage import LogDivergedError as LogDivergedError
 from rootstream_db.errors.storage import NotFoundError as NotFoundError
 from rootstream_db.errors.storage import ReadOnlyDatabaseError as ReadOnlyDatabaseError

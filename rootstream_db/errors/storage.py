@@ -68,6 +68,48 @@ class LogDivergedError(StorageError):
     severity = Severity.HIGH
 
 
+class EventArchiveError(StorageError):
+    """A file of archived events cannot be read, or does not hold what was put into it.
+
+    Attributes:
+        file: which one.
+        first_position: the first event that is out of reach.
+        last_position: the last event that is out of reach.
+    """
+
+    code = "storage.event_archive"
+    severity = Severity.HIGH
+
+    def __init__(self, file: str, reason: str, *, first_position: int, last_position: int) -> None:
+        super().__init__(
+            f"{file}, the archive of events {first_position} to {last_position}, {reason}",
+            file=file,
+            first_position=first_position,
+            last_position=last_position,
+        )
+        self.file = file
+        self.first_position = first_position
+        self.last_position = last_position
+
+
+class EventArchiveMissingError(EventArchiveError):
+    """A file of archived events is not where the settings say."""
+
+    code = "storage.event_archive_missing"
+
+
+class JobRunningError(StorageError):
+    """Another process is doing the job that only one may do at a time; ``job`` names it."""
+
+    code = "storage.job_running"
+    severity = Severity.LOW
+    retryable = True
+
+    def __init__(self, job: str) -> None:
+        super().__init__(f"another process is busy with {job}: try again later", job=job)
+        self.job = job
+
+
 class StreamAlreadyLiveError(ConflictError):
     """Another publisher holds the live lease of the stream."""
 

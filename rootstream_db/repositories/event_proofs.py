@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Final, NamedTuple
 
 from sqlalchemy import and_, func, or_, select
 from sqlalchemy.orm import Session
 
 from rootstream_db.errors import NotFoundError
+from rootstream_db.models.event_archive import EventArchive
 from rootstream_db.models.events import EventCommit, EventLog, EventLogHead
 from rootstream_db.repositories.events import DEFAULT_LOG, LogHead
 
@@ -21,23 +23,28 @@ class ProvenRow(NamedTuple):
 
     position: int
     row_hash: bytes
+    recorded_at: datetime
     holds: bool
 
 
 class Link(NamedTuple):
-    """A row of the chain; ``holds`` tells whether its time is that of the events it ends with."""
+    """A row of the chain; its time is that of the events it stands for."""
 
     last_position: int
     events: int
     chain: bytes
-    holds: bool
+    recorded_at: datetime
 
 
 class LogEnd(NamedTuple):
-    """The head of the log and, seen at the same instant, the first row that is beyond it."""
+    """The head of the log and, seen at the same instant, the first rows that ought not to be.
+
+    ``beyond`` is beyond the head, ``covered`` is one that is archived as well.
+    """
 
     head: LogHead
     beyond: int | None
+    covered: int | None
 
 
 _LOG: Final = EventLog.__table__.c
@@ -64,23 +71,15 @@ _HASHED: Final = (
 )
 
 _ROWS: Final = select(
-    _LOG.position, _LOG.row_hash, _LOG.row_hash == func.event_row_hash(*_HASHED)
+    _LOG.position,
+    _LOG.row_hash,
+    _LOG.recorded_at,
+    _LOG.row_hash == func.event_row_hash(*_HASHED),
 ).where(_LOG.log_id == DEFAULT_LOG)
 
-_LINKS: Final = (
-    select(
-        _COMMIT.last_position,
-        _COMMIT.events,
-        _COMMIT.chain,
-        func.coalesce(_COMMIT.recorded_at == _LOG.recorded_at, False),
-    )
-    .outerjoin_from(
-        EventCommit,
-        EventLog,
-        and_(_LOG.log_id == _COMMIT.log_id, _LOG.position == _COMMIT.last_position),
-    )
-    .where(_COMMIT.log_id == DEFAULT_LOG)
-)
+_LINKS: Final = select(
+    _COMMIT.last_position, _COMMIT.events, _COMMIT.chain, _COMMIT.recorded_at
+).where(_COMMIT.log_id == DEFAULT_LOG)
 
 
 class EventProofRepository:
@@ -108,6 +107,12 @@ class EventProofRepository:
                 (EventCommit.__table__, "last_position"),
             )
         )
+        archived = select(func.max(EventArchive.last_position)).where(
+            EventArchive.log_id == DEFAULT_LOG
+        )
+        covered = select(func.min(_LOG.position)).where(
+            _LOG.log_id == DEFAULT_LOG, _LOG.position <= archived.scalar_subquery()
+        )
         row = self.session.execute(
             select(
                 head.log_id,
@@ -115,11 +120,12 @@ class EventProofRepository:
                 head.last_position,
                 head.chain,
                 func.least(events, links),
+                covered.scalar_subquery(),
             ).where(head.log_id == DEFAULT_LOG)
         ).first()
         if row is None:
             raise NotFoundError("event log", DEFAULT_LOG)
-        return LogEnd(LogHead(*row[:4]), row[4])
+        return LogEnd(LogHead(*row[:4]), *row[4:])
 
     def get_start(self, position: int) -> tuple[int, bytes]:
         """Return the last link at or before a position: where it ends, and the chain there."""

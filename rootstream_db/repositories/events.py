@@ -29,6 +29,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSONB, insert
 from sqlalchemy.orm import Session
 
+from rootstream_db.models.event_archive import EventArchivedId
 from rootstream_db.models.events import EventLog, EventLogHead, EventStream, Snapshot
 from rootstream_db.repositories.event_batches import EventBatch, Placed, append
 from rootstream_db.repositories.recorded import RecordedEvent, list_recorded
@@ -160,10 +161,11 @@ class EventRepository:
         self.session.execute(select(func.set_config("rootstream.maintenance", value, True)))
 
     def list_stored_ids(self, event_ids: Iterable[uuid.UUID]) -> set[uuid.UUID]:
-        """Return which of the ids are in the log."""
-        return set(
-            self.session.scalars(select(EventLog.event_id).where(EventLog.event_id.in_(event_ids)))
-        )
+        """Return which of the ids are in the log, archived or not."""
+        given = list(event_ids)
+        live = select(EventLog.event_id).where(EventLog.event_id.in_(given))
+        archived = select(EventArchivedId.event_id).where(EventArchivedId.event_id.in_(given))
+        return set(self.session.scalars(live.union(archived)))
 
     def list_of_aggregate(
         self,
@@ -185,7 +187,10 @@ class EventRepository:
         )
 
     def version_at(self, aggregate_type: str, aggregate_id: str, moment: datetime) -> int:
-        """Return the version an aggregate had at a moment, by the database's clock; 0: none yet."""
+        """Return the version an aggregate had at a moment, by the database's clock.
+
+        0: it had none yet, or those it had are archived.
+        """
         found = select(func.max(_LOG.version)).where(
             _LOG.aggregate_type == aggregate_type,
             _LOG.aggregate_id == aggregate_id,
@@ -193,15 +198,21 @@ class EventRepository:
         )
         return self.session.scalar(found) or 0
 
-    def count_bytes(self, aggregate_type: str, aggregate_id: str, *, after_version: int) -> int:
-        """Return the length of the data, as JSON, of an aggregate's events after a version."""
+    def count_bytes(
+        self, aggregate_type: str, aggregate_id: str, *, after_version: int
+    ) -> tuple[int, int | None]:
+        """Return the length of the data, as JSON, of an aggregate's events after a version.
+
+        The version of the first event that was counted comes with it: those before are archived.
+        """
         length = func.sum(func.octet_length(cast(_LOG.data, Text)))
-        found = select(length).where(
+        found = select(length, func.min(_LOG.version)).where(
             _LOG.aggregate_type == aggregate_type,
             _LOG.aggregate_id == aggregate_id,
             _LOG.version > after_version,
         )
-        return int(self.session.scalar(found) or 0)
+        total, first = self.session.execute(found).one()
+        return int(total or 0), first
 
     def list_all(
         self,

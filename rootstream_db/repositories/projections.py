@@ -6,14 +6,14 @@ from collections.abc import Collection, Mapping, Sequence
 from datetime import date, datetime
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import and_, delete, func, literal, or_, select, update
+from sqlalchemy import delete, func, literal, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from rootstream_db.errors import NotFoundError
 from rootstream_db.models import (
     ActivityEntry,
-    EventLog,
+    EventCommit,
     EventLogHead,
     ProjectionCheckpoint,
     StreamStatsDay,
@@ -109,13 +109,19 @@ class CheckpointRepository:
 
     def list_standings(self) -> list[Standing]:
         """Return every checkpoint with the time since which its next event waits."""
-        following = and_(
-            EventLog.log_id == ProjectionCheckpoint.log_id,
-            EventLog.position == ProjectionCheckpoint.last_position + 1,
+        # The time of a commit is that of its events, and it stays when they are archived.
+        waiting_since = (
+            select(EventCommit.recorded_at)
+            .where(
+                EventCommit.log_id == ProjectionCheckpoint.log_id,
+                EventCommit.last_position > ProjectionCheckpoint.last_position,
+            )
+            .order_by(EventCommit.last_position)
+            .limit(1)
+            .scalar_subquery()
         )
         rows = self.session.execute(
-            select(ProjectionCheckpoint, EventLog.recorded_at)
-            .join(EventLog, following, isouter=True)
+            select(ProjectionCheckpoint, waiting_since)
             .where(_OURS)
             .order_by(ProjectionCheckpoint.name)
         )

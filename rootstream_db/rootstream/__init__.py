@@ -308,4 +308,8 @@ def _pointed_at(settings: Settings, servers: EmbeddedServers) -> Settings:
     security = settings.security.or_else(
         token_peppers=servers.secrets.token_peppers, master_keys=servers.secrets.master_keys
     )
-    return settings.model_copy(update={"database": database, "redis": redis, "security": security})
+    archive = settings.events.archive_directory or servers.postgres.path.parent / "event-archive"
+    events = settings.events.model_copy(update={"archive_directory": archive})
+    return settings.model_copy(
+        update={"database": database, "redis": redis, "security": security, "events": events}
+    )

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from rootstream_db.security.key_file import MasterKeyFile
     from rootstream_db.security.keyring import KeyRing, KeySource
     from rootstream_db.security.token_mint import TokenMint
+    from rootstream_db.services.event_archive import EventArchiver
     from rootstream_db.services.event_store import EventStore
     from rootstream_db.services.key_rotation import KeyRotation
     from rootstream_db.services.rate_limits import RateLimiter
@@ -87,10 +88,24 @@ class Foundation(Parts):
     @Part
     def events(self) -> EventStore:
         """The event log: append, read, replay."""
+        from rootstream_db.services.event_archive import ArchiveReader
         from rootstream_db.services.event_store import EventStore, Wakeup
 
         wakeup = Wakeup(self.bus) if self.settings.redis.url is not None else None
-        return EventStore(self.database, clock=self.clock, wakeup=wakeup, subjects=self.subjects)
+        return EventStore(
+            self.database,
+            clock=self.clock,
+            wakeup=wakeup,
+            subjects=self.subjects,
+            archive=ArchiveReader(self.settings.events.archive_directory),
+        )
+
+    @Part
+    def event_archive(self) -> EventArchiver:
+        """Old events: moved out of the database into files."""
+        from rootstream_db.services.event_archive import EventArchiver
+
+        return EventArchiver(self.database, self.settings.events, clock=self.clock)
 
     @Part
     def tokens(self) -> TokenMint:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from rootstream_db.settings.access import AccessSettings
 from rootstream_db.settings.detection import DetectionSettings
+from rootstream_db.settings.events import EventSettings
 from rootstream_db.settings.findings import Finding, findings
 from rootstream_db.settings.listing import ListedSetting, listing
 from rootstream_db.settings.mfa import MfaSettings
@@ -30,6 +31,7 @@ __all__ = [
     "DatabaseSettings",
     "DetectionSettings",
     "EmbeddedSettings",
+    "EventSettings",
     "Finding",
     "IngestSettings",
     "ListedSetting",

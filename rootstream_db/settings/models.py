@@ -14,6 +14,7 @@ from rootstream_db.errors import ConfigurationError
 from rootstream_db.settings import sources
 from rootstream_db.settings.access import AccessSettings
 from rootstream_db.settings.detection import DetectionSettings
+from rootstream_db.settings.events import EventSettings
 from rootstream_db.settings.mfa import MfaSettings
 from rootstream_db.settings.section import Duration, Seconds, Section
 from rootstream_db.settings.security import SecuritySettings
@@ -224,6 +225,7 @@ class Settings(Section):
     detection: DetectionSettings = DetectionSettings()
     mfa: MfaSettings = MfaSettings()
     access: AccessSettings = AccessSettings()
+    events: EventSettings = EventSettings()
     streams: StreamSettings = StreamSettings()
     viewers: ViewerSettings = ViewerSettings()
     ingest: IngestSettings = IngestSettings()

@@ -1,8 +1,8 @@
-"""The processes of ``test_event_writers``: ``writer URL NAME QUOTA SIZE`` and ``reader URL``.
+"""Processes for crash tests: ``writer URL NAME QUOTA SIZE`` and ``reader URL [DIRECTORY]``.
 
 A writer appends QUOTA numbered events, up to SIZE in a unit, rolls some units back, lingers before
 some commits, and prints after each commit how many it knows to be written. A reader follows the log
-until it sees the event ``End`` and prints what it saw.
+until it sees the event ``End`` and prints what it saw; archived events it finds in the directory.
 """
 
 from __future__ import annotations
@@ -12,10 +12,12 @@ import hashlib
 import json
 import random
 import sys
+from pathlib import Path
 
 from sqlalchemy import text
 
 from rootstream_db.database import Database
+from rootstream_db.services.event_archive import ArchiveReader
 from rootstream_db.services.event_store import EventStore, NewEvent
 from rootstream_db.testing import settings_for
 
@@ -57,7 +59,8 @@ def read(events: EventStore) -> None:
 
 def main(role: str, url: str, *arguments: str) -> None:
     with Database(settings_for(url, "redis://nowhere.invalid").database) as database:
-        events = EventStore(database)
+        directory = Path(arguments[0]) if role == "reader" and arguments else None
+        events = EventStore(database, archive=ArchiveReader(directory))
         if role == "writer":
             name, quota, size = arguments
             write(events, database, name, int(quota), int(size))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable
 from copy import deepcopy
 from dataclasses import dataclass, field
@@ -12,6 +13,7 @@ from typing import Any
 from rootstream_db.database import Database
 from rootstream_db.errors import ConflictError, NotFoundError, ValidationError
 from rootstream_db.repositories.events import RecordedEvent
+from rootstream_db.services.event_archive.reader import ArchiveReader
 from rootstream_db.services.event_store.pending import PendingEvent
 from rootstream_db.services.event_store.replay import EventReplayer, Replayed
 from rootstream_db.services.event_store.wakeup import Wakeup
@@ -58,8 +60,14 @@ class Aggregate:
 class AggregateLoader(EventReplayer):
     """Loads aggregates whose rules it was told."""
 
-    def __init__(self, database: Database, *, wakeup: Wakeup | None = None) -> None:
-        super().__init__(database, wakeup=wakeup)
+    def __init__(
+        self,
+        database: Database,
+        *,
+        wakeup: Wakeup | None = None,
+        archive: ArchiveReader | None = None,
+    ) -> None:
+        super().__init__(database, wakeup=wakeup, archive=archive)
         self._aggregates: dict[str, Aggregate] = {}
 
     def register(self, aggregate_type: str, aggregate: Aggregate) -> None:
@@ -132,4 +140,16 @@ class AggregateLoader(EventReplayer):
         snapshot = self.get_latest_snapshot(*key, state_schema=aggregate.state_schema)
         after = 0 if snapshot is None else snapshot.version
         with self._reading(None) as unit:
-            return unit.events.count_bytes(*key, after_version=after) >= limit
+            length, first = unit.events.count_bytes(*key, after_version=after)
+        if length < limit and first != after + 1:
+            last = None if first is None else first - 1
+            length += sum(
+                _length(event.data)
+                for event in self.read(*key, after_version=after, to_version=last)
+            )
+        return length >= limit
+
+
+def _length(data: dict[str, Any]) -> int:
+    """Return the length of JSON as PostgreSQL writes it, with a space after commas and colons."""
+    return len(json.dumps(data, ensure_ascii=False).encode())

@@ -6,14 +6,17 @@ import logging
 import threading
 import time
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from typing import TYPE_CHECKING, Final
 
 from rootstream_db.errors import LogDivergedError, StorageError
+from rootstream_db.repositories.event_archives import ArchivePart
 from rootstream_db.repositories.events import Cursor, LogHead, RecordedEvent
+from rootstream_db.services.event_store.queries import LogQuery, archived_pages, fetch
 
 if TYPE_CHECKING:
     from rootstream_db.database import Database
+    from rootstream_db.services.event_archive import ArchiveReader
     from rootstream_db.services.event_store.wakeup import Wakeup
 
 FIRST_WAIT: Final = 0.05
@@ -74,12 +77,14 @@ class Tail:
     def __init__(
         self,
         database: Database,
+        archive: ArchiveReader,
         after: int | Cursor,
         *,
         types: Collection[str] | None,
         batch: int,
     ) -> None:
         self._database = database
+        self._archive = archive
         self._types = types
         self._batch = batch
         self._epoch = after.epoch if isinstance(after, Cursor) else None
@@ -88,19 +93,27 @@ class Tail:
 
     def page(self) -> Sequence[RecordedEvent]:
         """Return the next events, or nothing."""
-        with self._database.read() as unit:
-            if self._position >= self._end:
-                self._move_end(unit.events.get_head())
-            if self._position == self._end:
-                return ()
-            found = unit.events.list_all(
-                after_position=self._position,
-                to_position=self._end,
-                types=self._types,
-                limit=self._batch,
-            )
-        self._position = found[-1].position if len(found) == self._batch else self._end
-        return found
+        while True:
+            with self._database.read() as unit:
+                if self._position >= self._end:
+                    self._move_end(unit.events.get_head())
+                if self._position == self._end:
+                    return ()
+                query = LogQuery(to_position=self._end, types=self._types)
+                found = fetch(query, unit, self._archive, after=self._position, limit=self._batch)
+            if not isinstance(found, ArchivePart):
+                self._position = found[-1].position if len(found) == self._batch else self._end
+                return found
+            archived = self._archived(query, found)
+            if archived:
+                return archived
+
+    def _archived(self, query: LogQuery, part: ArchivePart) -> Sequence[RecordedEvent]:
+        """Return the next wanted events of a file; if it has none, the file is passed by."""
+        with closing(archived_pages(query, self._archive, part, after=self._position)) as pages:
+            found = next(pages, None)
+        self._position = found[-1].position if found else min(part.until, self._end)
+        return found or ()
 
     def _move_end(self, head: LogHead) -> None:
         if self._epoch is None:

@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from datetime import datetime
-from operator import attrgetter
 from typing import Final
 
 from rootstream_db.database import Database
 from rootstream_db.errors import ValidationError
-from rootstream_db.repositories.events import Cursor, EventRepository, LogHead, RecordedEvent
+from rootstream_db.repositories.event_archives import ArchivePart
+from rootstream_db.repositories.events import Cursor, LogHead, RecordedEvent
+from rootstream_db.services.event_archive.reader import ArchiveReader
 from rootstream_db.services.event_store.following import Patience, Tail, follow, require_same_log
 from rootstream_db.services.event_store.payload import check_time
+from rootstream_db.services.event_store.queries import (
+    AggregateQuery,
+    EventQuery,
+    LogQuery,
+    UserQuery,
+    archived_pages,
+    fetch,
+)
 from rootstream_db.services.event_store.upcasting import Upcasters
 from rootstream_db.services.event_store.wakeup import Wakeup
 from rootstream_db.unit_of_work import UnitOfWork
-
-_Page = Callable[[EventRepository, int], Sequence[RecordedEvent]]
 
 _BATCH: Final = 1000
 """Events fetched at a time: larger pages use more memory and are not faster."""
@@ -33,14 +40,22 @@ class EventReader:
     Args:
         database: where reads without a unit of work go.
         wakeup: tells ``follow`` about new events; without it, it polls.
+        archive: reads archived events; without it they are out of reach.
 
     Attributes:
         upcasters: bring events of older forms up to date as they are read.
     """
 
-    def __init__(self, database: Database, *, wakeup: Wakeup | None = None) -> None:
+    def __init__(
+        self,
+        database: Database,
+        *,
+        wakeup: Wakeup | None = None,
+        archive: ArchiveReader | None = None,
+    ) -> None:
         self._database = database
         self._wakeup = wakeup
+        self._archive = archive or ArchiveReader()
         self.upcasters = Upcasters()
 
     def read(
@@ -54,17 +69,10 @@ class EventReader:
         batch: int = _BATCH,
     ) -> Iterator[RecordedEvent]:
         """Yield the events of one aggregate in order, a page at a time."""
-
-        def page(events: EventRepository, after: int) -> Sequence[RecordedEvent]:
-            return events.list_of_aggregate(
-                aggregate_type,
-                aggregate_id,
-                after_version=after,
-                to_version=to_version,
-                limit=batch,
-            )
-
-        return self._paged(page, "version", after=after_version, batch=batch, work=work)
+        query = AggregateQuery(
+            aggregate_type=aggregate_type, aggregate_id=aggregate_id, to_version=to_version
+        )
+        return self._paged(query, after=after_version, batch=batch, work=work)
 
     def read_all(
         self,
@@ -94,13 +102,8 @@ class EventReader:
         if isinstance(after_position, Cursor):
             require_same_log(self.head(work=work), after_position)
             after_position = after_position.position
-
-        def page(events: EventRepository, after: int) -> Sequence[RecordedEvent]:
-            return events.list_all(
-                after_position=after, to_position=to_position, types=types, limit=batch
-            )
-
-        return self._paged(page, "position", after=after_position, batch=batch, work=work)
+        query = LogQuery(to_position=to_position, types=types)
+        return self._paged(query, after=after_position, batch=batch, work=work)
 
     def follow(
         self,
@@ -132,7 +135,7 @@ class EventReader:
         if batch < 1:
             raise ValidationError("batch is at least 1", field="batch")
         found = follow(
-            Tail(self._database, after_position, types=types, batch=batch),
+            Tail(self._database, self._archive, after_position, types=types, batch=batch),
             Patience(stop or threading.Event(), idle=idle),
             self._wakeup,
         )
@@ -185,42 +188,34 @@ class EventReader:
         for name, instant in (("since", since), ("until", until)):
             if instant is not None:
                 check_time(instant, name)
-
-        def page(events: EventRepository, after: int) -> Sequence[RecordedEvent]:
-            return events.list_of_user(
-                user_id,
-                after_position=after,
-                since=since,
-                until=until,
-                types=types,
-                limit=batch,
-            )
-
-        return self._paged(page, "position", after=after_position, batch=batch, work=work)
+        query = UserQuery(user_id=user_id, since=since, until=until, types=types)
+        return self._paged(query, after=after_position, batch=batch, work=work)
 
     def _paged(
-        self, page: _Page, key: str, *, after: int, batch: int, work: UnitOfWork | None
+        self, query: EventQuery, *, after: int, batch: int, work: UnitOfWork | None
     ) -> Iterator[RecordedEvent]:
         if batch < 1:
             raise ValidationError("batch is at least 1", field="batch")
-        return self._pages(page, attrgetter(key), after=after, batch=batch, work=work)
+        return self._pages(query, after=after, batch=batch, work=work)
 
     def _pages(
-        self,
-        page: _Page,
-        key: Callable[[RecordedEvent], int],
-        *,
-        after: int,
-        batch: int,
-        work: UnitOfWork | None,
+        self, query: EventQuery, *, after: int, batch: int, work: UnitOfWork | None
     ) -> Iterator[RecordedEvent]:
         while True:
             with self._reading(work) as unit:
-                found = page(unit.events, after)
-            yield from map(self.upcasters.apply, found) if self.upcasters else found
+                found = fetch(query, unit, self._archive, after=after, limit=batch)
+            if isinstance(found, ArchivePart):
+                for page in archived_pages(query, self._archive, found, after=after):
+                    yield from self._upcast(page)
+                after = found.until
+                continue
+            yield from self._upcast(found)
             if len(found) < batch:
                 return
-            after = key(found[-1])
+            after = query.place(found[-1])
+
+    def _upcast(self, events: Sequence[RecordedEvent]) -> Iterable[RecordedEvent]:
+        return map(self.upcasters.apply, events) if self.upcasters else events
 
     def _reading(self, work: UnitOfWork | None) -> AbstractContextManager[UnitOfWork]:
         return self._database.read() if work is None else nullcontext(work)

@@ -6,11 +6,14 @@ import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
+from itertools import chain
 from typing import Any, Final, Generic, NamedTuple, TypeVar, cast
 
 from rootstream_db.errors import SnapshotCorruptError, ValidationError
+from rootstream_db.repositories.event_archives import EventArchiveRepository
 from rootstream_db.repositories.events import RecordedEvent, SnapshotRepository, StoredSnapshot
 from rootstream_db.services.event_store.payload import check_time, encode
+from rootstream_db.services.event_store.queries import AggregateQuery, archived_pages
 from rootstream_db.services.event_store.reading import EventReader
 from rootstream_db.services.event_store.writing import write_pending
 from rootstream_db.unit_of_work import UnitOfWork
@@ -143,9 +146,26 @@ class EventReplayer(EventReader):
         if to_time is None:
             return to_version
         check_time(to_time, "to_time")
-        with self._reading(work) as unit:
-            then = unit.events.version_at(*aggregate, to_time)
+        then = self._version_at(aggregate, to_time, work)
         return then if to_version is None else min(then, to_version)
+
+    def _version_at(
+        self, aggregate: tuple[str, str], moment: datetime, work: UnitOfWork | None
+    ) -> int:
+        with self._reading(work) as unit:
+            version = unit.events.version_at(*aggregate, moment)
+            if version:
+                return version
+            parts = EventArchiveRepository(unit.session).list_of_aggregate(*aggregate)
+        query = AggregateQuery(aggregate_type=aggregate[0], aggregate_id=aggregate[1])
+        for part in reversed(parts):
+            if part.archive.recorded_from <= moment:
+                pages = archived_pages(query, self._archive, part, after=0)
+                events = chain.from_iterable(pages)
+                known = [event.version for event in events if event.recorded_at <= moment]
+                if known:
+                    return max(known)
+        return 0
 
     def _intact_snapshot(
         self,

@@ -11,6 +11,7 @@ from rootstream_db.clock import Clock, utc_now
 from rootstream_db.database import Database
 from rootstream_db.repositories.events import RecordedEvent
 from rootstream_db.security.keyring import development_keyring
+from rootstream_db.services.event_archive.reader import ArchiveReader
 from rootstream_db.services.event_store.aggregates import AggregateLoader
 from rootstream_db.services.event_store.anchors import Anchor
 from rootstream_db.services.event_store.appender import AuditAppender
@@ -37,6 +38,7 @@ class EventStore(AggregateLoader):
         wakeup: tells the readers in ``follow`` at once; without it they poll.
         subjects: the keys that personal fields are sealed with; default: under the development
             master key.
+        archive: reads archived events; without it they are out of reach.
     """
 
     def __init__(
@@ -47,8 +49,9 @@ class EventStore(AggregateLoader):
         max_payload_bytes: int = MAX_PAYLOAD_BYTES,
         wakeup: Wakeup | None = None,
         subjects: SubjectKeys | None = None,
+        archive: ArchiveReader | None = None,
     ) -> None:
-        super().__init__(database, wakeup=wakeup)
+        super().__init__(database, wakeup=wakeup, archive=archive)
         self._clock = clock
         self._max_payload_bytes = max_payload_bytes
         self.subjects = subjects or SubjectKeys(database, development_keyring)
@@ -236,7 +239,9 @@ class EventStore(AggregateLoader):
             anchors: what the log said earlier, for example from ``read_anchors``.
             progress: called with the number of events verified since its last call.
         """
-        verifier = LogVerifier(self._database, anchors=anchors, progress=progress)
+        verifier = LogVerifier(
+            self._database, anchors=anchors, progress=progress, archive=self._archive
+        )
         return verifier.verify(after_position)
 
     def begin_epoch(self, work: UnitOfWork) -> uuid.UUID:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
 from typing import Any, Final
 
 from rootstream_db.database import Database
+from rootstream_db.errors import EventArchiveError, EventArchiveMissingError
+from rootstream_db.repositories.event_archives import EventArchiveRepository
 from rootstream_db.repositories.event_proofs import EventProofRepository, Link, LogEnd, ProvenRow
 from rootstream_db.repositories.events import LogHead
+from rootstream_db.services.event_archive.reader import ArchiveReader
 from rootstream_db.services.event_store.anchors import Anchor
 
 PAGE: Final = 5000
@@ -29,6 +33,8 @@ class Problem(StrEnum):
     BROKEN_CHAIN = "broken chain"
     MOVED_HEAD = "moved head"
     TRUNCATED_TAIL = "truncated tail"
+    MISSING_ARCHIVE = "missing archive"
+    CHANGED_ARCHIVE = "changed archive"
     OTHER_HISTORY = "other history"
 
 
@@ -79,6 +85,8 @@ class LogVerifier:
         database: where the log is.
         anchors: what the log said earlier.
         progress: called with the number of events that were verified since the last call.
+        archive: reads archived events.
+        page: rows fetched at a time.
     """
 
     def __init__(
@@ -87,9 +95,11 @@ class LogVerifier:
         *,
         anchors: Iterable[Anchor] = (),
         progress: Callable[[int], object] | None = None,
+        archive: ArchiveReader | None = None,
         page: int = PAGE,
     ) -> None:
         self._database = database
+        self._archive = archive or ArchiveReader()
         self._anchors = sorted(anchors, key=lambda anchor: anchor.last_position)
         self._progress = progress
         self._page = page
@@ -105,6 +115,8 @@ class LogVerifier:
             self._run(check, end.head.last_position)
         except _Wrong as wrong:
             finding: Finding | None = wrong.finding
+        except EventArchiveError as error:
+            finding = _finding(error, check.position + 1)
         else:
             finding = None
         return Verification(
@@ -130,9 +142,19 @@ class LogVerifier:
     def _rows(self, after: int, to: int) -> Iterator[ProvenRow]:
         while True:
             with self._database.read() as unit:
-                found = EventProofRepository(unit.session).list_rows(
-                    after_position=after, to_position=to, limit=self._page
-                )
+                archives = EventArchiveRepository(unit.session)
+                found: Sequence[ProvenRow] = ()
+                part = archives.find_after(after)
+                if part is None:
+                    found = EventProofRepository(unit.session).list_rows(
+                        after_position=after, to_position=to, limit=self._page
+                    )
+                    # Asked again: they may have moved into a file just before.
+                    part = archives.find_after(after)
+            if part is not None:
+                yield from self._archive.proofs(part)
+                after = part.until
+                continue
             yield from found
             if len(found) < self._page:
                 return
@@ -148,6 +170,15 @@ class LogVerifier:
             if len(found) < self._page:
                 return
             after = found[-1].last_position
+
+
+def _finding(error: EventArchiveError, position: int) -> Finding:
+    missing = isinstance(error, EventArchiveMissingError)
+    problem = Problem.MISSING_ARCHIVE if missing else Problem.CHANGED_ARCHIVE
+    first = error.first_position
+    if position <= error.last_position:
+        first = max(first, position)
+    return Finding(problem, first, error.last_position, str(error))
 
 
 class _Wrong(Exception):  # noqa: N818 - it ends the search, it is no failure
@@ -185,9 +216,12 @@ class _Check:
         if first > self.position:
             self._explain_gap(link, rows)
         digest = hashlib.sha256(self.chain)
+        recorded_at = None
         for expected in range(first + 1, link.last_position + 1):
-            digest.update(self._held(next(rows, None), expected))
-        self._require_chain(link, digest.digest())
+            row = self._held(next(rows, None), expected)
+            digest.update(row.row_hash)
+            recorded_at = row.recorded_at
+        self._require_chain(link, digest.digest(), recorded_at)
         self.position, self.chain = link.last_position, link.chain
         self._hold_anchors()
 
@@ -204,6 +238,11 @@ class _Check:
             )
         if self.position < head.last_position:
             raise _Wrong(Problem.MISSING_COMMIT, self.position + 1, "no commit stands for it")
+        if self._end.covered is not None:
+            raise _Wrong(Problem.ADDED_ROW, self._end.covered, "the archive has it already")
+        # The last file is held against its digest when nothing more is asked of it.
+        for row in rows:
+            raise _Wrong(Problem.ADDED_ROW, row.position, "the file goes beyond the log")
         if self._anchors:
             self._miss_anchor(self._anchors[0])
         if head.chain != self.chain:
@@ -219,12 +258,12 @@ class _Check:
         self._held(row, at)
 
     @staticmethod
-    def _held(row: ProvenRow | None, expected: int) -> bytes:
+    def _held(row: ProvenRow | None, expected: int) -> ProvenRow:
         if row is None or row.position != expected:
             raise _Wrong(Problem.MISSING_ROW, expected, "there is no event")
         if not row.holds:
             raise _Wrong(Problem.CHANGED_ROW, expected, "its hash is not that of what the row says")
-        return row.row_hash
+        return row
 
     def _explain_gap(self, link: Link, rows: Iterator[ProvenRow]) -> None:
         """Say what is wrong with events that no commit stands for."""
@@ -233,7 +272,8 @@ class _Check:
         explanation = f"no commit stands for it: the next one begins at {begins}"
         raise _Wrong(Problem.MISSING_COMMIT, at, explanation)
 
-    def _require_chain(self, link: Link, chain: bytes) -> None:
+    @staticmethod
+    def _require_chain(link: Link, chain: bytes, recorded_at: datetime | None) -> None:
         first = link.last_position - link.events + 1
         if chain != link.chain:
             raise _Wrong(
@@ -242,7 +282,7 @@ class _Check:
                 "the chain is not that of these events and of all before them",
                 last=link.last_position,
             )
-        if not link.holds:
+        if link.recorded_at != recorded_at:
             raise _Wrong(
                 Problem.CHANGED_COMMIT,
                 first,

@@ -21,6 +21,7 @@ from rootstream_db.errors import (
     RootStreamError,
     ValidationError,
 )
+from rootstream_db.services.event_archive import ArchiveReader
 from rootstream_db.services.event_store import Cursor, EventStore, Wakeup
 from rootstream_db.services.event_store import following as following_module
 from rootstream_db.testing import settings_for
@@ -113,7 +114,7 @@ def test_events_of_other_types_are_passed_by_once(committed_database, monkeypatc
     """Waiting for a rare type must not read the whole log again at every look."""
     events = EventStore(committed_database)
     append(committed_database, events, *("Common",) * 50, "Rare")
-    tail = following_module.Tail(committed_database, 0, types={"Rare"}, batch=10)
+    tail = following_module.Tail(committed_database, ArchiveReader(), 0, types={"Rare"}, batch=10)
     assert [51] == positions(tail.page())
     append(committed_database, events, *("Common",) * 50)
     assert () == tuple(tail.page())
