@@ -16,12 +16,13 @@ from sqlalchemy import Connection, Engine
 from rootstream_db.clock import Clock, utc_now
 from rootstream_db.database.circuit import CircuitBreaker
 from rootstream_db.database.engine import connect_direct
-from rootstream_db.database.lane import Mode
+from rootstream_db.database.lane import Mode, NoShortWayError
 from rootstream_db.database.nesting import Nesting
 from rootstream_db.database.retry import retry
 from rootstream_db.database.routes import Routes
 from rootstream_db.database.units import unit_of_work
 from rootstream_db.errors import JobRunningError
+from rootstream_db.repositories import by_key
 from rootstream_db.settings import DatabaseSettings
 from rootstream_db.unit_of_work import UnitOfWork
 
@@ -106,6 +107,17 @@ class Database:
         Nearly twice as fast as a transaction for a single statement. Writing is refused.
         """
         return self._unit(Mode.AUTOCOMMIT)
+
+    def fetch_one(self, statement: str, parameters: tuple[Any, ...]) -> tuple[Any, ...] | None:
+        """Return the one row of a statement that only reads, or None; newest data of the primary.
+
+        For what every request looks up: it takes two thirds of the time of a unit of work. The row
+        is as the driver makes it, placeholders are its ``%s``. It may be asked twice.
+        """
+        with self._nesting.entered(independent=False) as level, suppress(NoShortWayError):
+            return self._routes.lanes[level].fetch_one(statement, parameters)
+        with self.read() as work:
+            return by_key.fetch_one(work.session, statement, parameters)
 
     def independent(self) -> AbstractContextManager[UnitOfWork]:
         """Commit the block on its own, whatever becomes of the transaction it is called in.

@@ -13,10 +13,11 @@ from pydantic import SecretStr
 from sqlalchemy import Connection, Engine, QueuePool
 from sqlalchemy.exc import SQLAlchemyError
 
-from rootstream_db.database.circuit import CircuitBreaker
+from rootstream_db.database.circuit import CircuitBreaker, CircuitState
 from rootstream_db.database.engine import READ_ONLY_OPTION, build_engine, local_limits
 from rootstream_db.database.gate import FifoGate
 from rootstream_db.database.translation import is_connection_failure, translate
+from rootstream_db.repositories.driver import cursor_of
 from rootstream_db.settings import DatabaseSettings
 from rootstream_db.settings.urls import POSTGRES_SCHEMES, ServerUrl, parse_url
 
@@ -30,6 +31,10 @@ class Mode(Enum):
 
 
 _READ_ONLY: Final[dict[str, Any]] = {"postgresql_readonly": True, READ_ONLY_OPTION: True}
+
+
+class NoShortWayError(Exception):
+    """Something is unusual; units of work know what to do then. Never leaves ``Database``."""
 
 
 class Lane(ABC):
@@ -67,6 +72,14 @@ class Lane(ABC):
         if better is not error and is_connection_failure(better):
             self.circuit.record_failure()
         return better
+
+    def fetch_one(self, statement: str, parameters: tuple[Any, ...]) -> tuple[Any, ...] | None:
+        """Return the row of a statement that reads, the short way.
+
+        Raises:
+            NoShortWayError: only a unit of work can tell what the matter is.
+        """
+        raise NoShortWayError
 
     def idle_connections(self) -> int:
         """Return how many open connections rest in the pool."""
@@ -118,6 +131,33 @@ class PooledLane(Lane):
             finally:
                 connection.close()
         self.circuit.record_success()
+
+    def fetch_one(self, statement: str, parameters: tuple[Any, ...]) -> tuple[Any, ...] | None:
+        """Return the row of a statement that reads, the short way.
+
+        Raises:
+            NoShortWayError: the server failed lately, or the statement does now.
+        """
+        if self.circuit.state is not CircuitState.CLOSED:
+            raise NoShortWayError
+        self.gate.enter(self._timeout)
+        try:
+            lent = self.engine.raw_connection()
+            try:
+                driver: Any = lent.driver_connection
+                driver.autocommit = True
+                row: tuple[Any, ...] | None = (
+                    cursor_of(lent).execute(statement, parameters).fetchone()
+                )
+            except BaseException:
+                lent.invalidate()
+                raise
+            lent.close()
+        except (SQLAlchemyError, psycopg.Error, UnicodeError) as error:
+            raise NoShortWayError from error
+        finally:
+            self.gate.leave()
+        return row
 
     def close(self) -> None:
         """Turn new units away and close every connection of the pool."""

@@ -28,6 +28,8 @@ class ReadSession(Session):
 
     def flush(self, objects: Any = None) -> None:
         """Refuse what is pending: nothing may be."""
+        if self._is_clean():  # what new, deleted and dirty tell, without sets made of them
+            return
         if self.new or self.deleted or any(self.is_modified(row) for row in self.dirty):
             raise _read_only_error()
 

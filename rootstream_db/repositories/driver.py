@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any, Final, TypeVar
 
 import psycopg
-from sqlalchemy import Connection
+from sqlalchemy import Connection, PoolProxiedConnection
 from sqlalchemy.orm import Session
 
 Found = TypeVar("Found")
@@ -50,10 +50,11 @@ def run_or_else(
     return otherwise()
 
 
-def cursor_of(connection: Connection) -> psycopg.Cursor[Any]:
+def cursor_of(connection: Connection | PoolProxiedConnection) -> psycopg.Cursor[Any]:
     """Return the cursor of a connection for statements whose rows are fetched at once."""
     cursor: psycopg.Cursor[Any] | None = connection.info.get(_CURSOR)
     if cursor is None:
-        driver: Any = connection.connection.driver_connection
+        lent = connection.connection if isinstance(connection, Connection) else connection
+        driver: Any = lent.driver_connection
         cursor = connection.info[_CURSOR] = driver.cursor()
     return cursor

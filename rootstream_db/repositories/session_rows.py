@@ -51,6 +51,11 @@ class FoundSession(NamedTuple):
     current_generation: int
 
 
+def found_session(values: tuple[Any, ...] | None) -> FoundSession | None:
+    """Return what ``FIND_SQL`` found, if it found anything."""
+    return None if values is None else FoundSession._make(values)
+
+
 class OpenedSession(NamedTuple):
     """What became of opening a session; ``outcome`` is as the function of that name says."""
 

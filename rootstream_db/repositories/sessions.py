@@ -20,6 +20,7 @@ from rootstream_db.repositories.session_rows import (
     FoundSession,
     NewSession,
     OpenedSession,
+    found_session,
 )
 from rootstream_db.security.assurance import AssuranceLevel
 
@@ -42,8 +43,7 @@ class SessionRepository(Repository[UserSession]):
 
     def find(self, token_hash: bytes) -> FoundSession | None:
         """Return all that decides whether the session with that digest holds, in one look-up."""
-        values = by_key.fetch_one(self.session, FIND_SQL, (token_hash,))
-        return None if values is None else FoundSession._make(values)
+        return found_session(by_key.fetch_one(self.session, FIND_SQL, (token_hash,)))
 
     def open(self, new: NewSession) -> OpenedSession:
         """Open a session if the account still is what the caller saw; end those beyond the limit.

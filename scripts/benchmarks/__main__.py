@@ -15,13 +15,14 @@ from pydantic import SecretStr
 
 from rootstream_db import RootStream, Settings
 from rootstream_db.settings import DatabaseSettings, EmbeddedSettings, RedisSettings
+from scripts.benchmarks.auth import suite as auth
 from scripts.benchmarks.events import suite as events
 from scripts.benchmarks.foundation import suite as foundation
 from scripts.benchmarks.report import render
 
 POOL_SIZE = 20
 
-SUITES = {"events": events, "foundation": foundation}
+SUITES = {"auth": auth, "events": events, "foundation": foundation}
 
 
 def main() -> int:

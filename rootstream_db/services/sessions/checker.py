@@ -22,6 +22,7 @@ from rootstream_db.errors import (
     StorageError,
     StorageTimeoutError,
 )
+from rootstream_db.repositories.session_rows import FIND_SQL, found_session
 from rootstream_db.security.assurance import AssuranceLevel
 from rootstream_db.security.tokens import TokenKind
 from rootstream_db.services.sessions.entry import (
@@ -195,8 +196,7 @@ class SessionChecker:
     ) -> Entry:
         """Ask PostgreSQL, and let the cache know."""
         try:
-            with self._database.read() as work:
-                found = work.sessions.find(digest)
+            found = found_session(self._database.fetch_one(FIND_SQL, (digest,)))
         except (DatabaseUnavailableError, StorageTimeoutError) as error:
             if young is not None and self._will_do(young, now):
                 return young

@@ -24,10 +24,11 @@ def shown_user_agent(user_agent: str | None) -> str | None:
     """
     if not user_agent:
         return None
-    shown = "".join(
-        _REPLACEMENT if _is_unprintable(character) else character
-        for character in user_agent[:MAX_USER_AGENT]
-    )
+    shown = user_agent[:MAX_USER_AGENT]
+    if not shown.isprintable():
+        shown = "".join(
+            _REPLACEMENT if _is_unprintable(character) else character for character in shown
+        )
     return shown.strip() or None
 
 
@@ -42,7 +43,7 @@ def check_line(text: str | None, field: str, *, most: int) -> str | None:
     if len(text) > most:
         raise ValidationError(f"{field} has at most {most} characters", field=field)
     line = text.strip()
-    if any(_is_unprintable(character) for character in line):
+    if not line.isprintable() and any(map(_is_unprintable, line)):
         raise ValidationError(f"{field} is one line of text", field=field)
     return line or None
 
