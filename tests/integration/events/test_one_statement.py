@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
+import psycopg
 import pytest
 from psycopg.conninfo import conninfo_to_dict
 from sqlalchemy import text
@@ -16,6 +17,7 @@ from rootstream_db.database import Database
 from rootstream_db.errors import (
     ConflictError,
     DatabaseUnavailableError,
+    ReadOnlyDatabaseError,
     StorageError,
     VersionConflictError,
 )
@@ -184,3 +186,19 @@ def test_a_connection_lost_while_appending_leaves_the_outcome_open(
 def test_a_read_only_unit_refuses_to_append(database, events):
     with pytest.raises(StorageError, match="read-only"), database.transaction(read_only=True) as w:
         say(events, w)
+
+
+def test_a_demoted_primary_is_met_as_in_every_unit(clean_database_url, database, events):
+    """The pool learns of it: none of its connections is used again."""
+    name = conninfo_to_dict(clean_database_url)["dbname"]
+    with psycopg.connect(clean_database_url, autocommit=True) as other:
+        other.execute(f"ALTER DATABASE {name} SET default_transaction_read_only = on")
+        try:
+            with pytest.raises(ReadOnlyDatabaseError), database.transaction() as work:
+                say(events, work)
+        finally:
+            other.execute("SET default_transaction_read_only = off")
+            other.execute(f"ALTER DATABASE {name} RESET default_transaction_read_only")
+    with database.transaction() as work:
+        say(events, work)
+    assert 1 == said(events)
