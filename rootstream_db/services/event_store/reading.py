@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from datetime import datetime
 from typing import Final
@@ -72,7 +72,7 @@ class EventReader:
         query = AggregateQuery(
             aggregate_type=aggregate_type, aggregate_id=aggregate_id, to_version=to_version
         )
-        return self._paged(query, after=after_version, batch=batch, work=work)
+        return self._upcast(self._paged(query, after=after_version, batch=batch, work=work))
 
     def read_all(
         self,
@@ -80,6 +80,7 @@ class EventReader:
         after_position: int | Cursor = 0,
         to_position: int | None = None,
         types: Collection[str] | None = None,
+        as_written: bool = False,
         work: UnitOfWork | None = None,
         batch: int = _BATCH,
     ) -> Iterator[RecordedEvent]:
@@ -93,6 +94,7 @@ class EventReader:
                 since.
             to_position: the last position wanted; default: the end.
             types: event types wanted; default: all.
+            as_written: leave events in the form in which they were written.
             work: read inside this unit.
             batch: events of a page.
 
@@ -103,7 +105,8 @@ class EventReader:
             require_same_log(self.head(work=work), after_position)
             after_position = after_position.position
         query = LogQuery(to_position=to_position, types=types)
-        return self._paged(query, after=after_position, batch=batch, work=work)
+        found = self._paged(query, after=after_position, batch=batch, work=work)
+        return found if as_written else self._upcast(found)
 
     def follow(
         self,
@@ -189,7 +192,7 @@ class EventReader:
             if instant is not None:
                 check_time(instant, name)
         query = UserQuery(user_id=user_id, since=since, until=until, types=types)
-        return self._paged(query, after=after_position, batch=batch, work=work)
+        return self._upcast(self._paged(query, after=after_position, batch=batch, work=work))
 
     def _paged(
         self, query: EventQuery, *, after: int, batch: int, work: UnitOfWork | None
@@ -206,15 +209,15 @@ class EventReader:
                 found = fetch(query, unit, self._archive, after=after, limit=batch)
             if isinstance(found, ArchivePart):
                 for page in archived_pages(query, self._archive, found, after=after):
-                    yield from self._upcast(page)
+                    yield from page
                 after = found.until
                 continue
-            yield from self._upcast(found)
+            yield from found
             if len(found) < batch:
                 return
             after = query.place(found[-1])
 
-    def _upcast(self, events: Sequence[RecordedEvent]) -> Iterable[RecordedEvent]:
+    def _upcast(self, events: Iterator[RecordedEvent]) -> Iterator[RecordedEvent]:
         return map(self.upcasters.apply, events) if self.upcasters else events
 
     def _reading(self, work: UnitOfWork | None) -> AbstractContextManager[UnitOfWork]:

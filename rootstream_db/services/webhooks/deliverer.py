@@ -108,8 +108,10 @@ class WebhookDeliverer:
         """Send a message once and record what came of it."""
         with self._database.read() as work:
             endpoint = work.webhook_endpoints.get(claim.endpoint_id)
-            after = claim.position - 1
-            event = next(self._events.read_all(after_position=after, work=work, batch=1), None)
+            found = self._events.read_all(
+                after_position=claim.position - 1, as_written=True, work=work, batch=1
+            )
+            event = next(found, None)
         if endpoint is None:
             return
         sent_at = self._clock()
@@ -120,7 +122,12 @@ class WebhookDeliverer:
         self._database.run(lambda work: self._record(work, claim, sent_at, answer), idempotent=True)
 
     def _send(self, endpoint: WebhookEndpoint, event: RecordedEvent, sent_at: datetime) -> Answer:
-        body = body_of(event)
+        try:
+            body = body_of(self._events.upcasters.apply(event))
+        except Exception as error:  # noqa: BLE001 - upcasters are the application's
+            # No message: it may tell of what the event says.
+            why = f"the event cannot be brought up to date: {type(error).__name__}"
+            return Answer(error=why)
         try:
             key = self._secrets.of(endpoint)
         except RootStreamError as error:

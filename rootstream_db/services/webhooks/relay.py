@@ -45,7 +45,10 @@ class WebhookRelay:
         position = work.webhook_relay.take()
         if position is None:
             return 0, 0
-        found = self._events.read_all(after_position=position, work=work, batch=BATCH)
+        # An event that cannot be brought up to date holds up its own message, not the relay.
+        found = self._events.read_all(
+            after_position=position, as_written=True, work=work, batch=BATCH
+        )
         events = list(islice(found, BATCH))
         if not events:
             return 0, 0
