@@ -29,6 +29,7 @@ from rootstream_db.repositories.mfa import (
     MfaThrottleRepository,
     RecoveryCodeRepository,
 )
+from rootstream_db.repositories.passkey_challenges import PasskeyChallengeRepository
 from rootstream_db.repositories.projections import (
     ActivityRepository,
     CheckpointRepository,
@@ -259,6 +260,11 @@ class UnitOfWork:
     def trusted_devices(self) -> TrustedDeviceRepository:
         """Devices that need no second factor for a while."""
         return TrustedDeviceRepository(self.session)
+
+    @cached_property
+    def passkey_challenges(self) -> PasskeyChallengeRepository:
+        """What passkeys are to sign."""
+        return PasskeyChallengeRepository(self.session)
 
     @cached_property
     def mfa_attempts(self) -> MfaAttemptRepository:

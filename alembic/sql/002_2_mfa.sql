@@ -71,6 +71,23 @@ CREATE TABLE trusted_devices (
 CREATE INDEX ix_trusted_devices_user_id ON trusted_devices (user_id);
 CREATE INDEX ix_trusted_devices_expires_at ON trusted_devices (expires_at);
 
+-- What a passkey is to sign, each once: taken out before the answer is looked at.
+CREATE TABLE passkey_challenges (
+    id UUID NOT NULL,
+    user_id BIGINT,
+    purpose VARCHAR(50) NOT NULL,
+    challenge BYTEA NOT NULL,
+    label VARCHAR(64),
+    expires_at TIMESTAMPTZ NOT NULL,
+    CONSTRAINT pk_passkey_challenges PRIMARY KEY (id),
+    CONSTRAINT ck_passkey_challenges_purpose CHECK (purpose IN ('registration', 'authentication')),
+    CONSTRAINT ck_passkey_challenges_challenge_length CHECK (octet_length(challenge) = 32),
+    CONSTRAINT ck_passkey_challenges_registration_complete
+        CHECK (purpose <> 'registration' OR num_nulls(user_id, label) = 0),
+    CONSTRAINT fk_passkey_challenges_user_id_users FOREIGN KEY (user_id) REFERENCES users (id) ON DELETE CASCADE
+);
+CREATE INDEX ix_passkey_challenges_expires_at ON passkey_challenges (expires_at);
+
 -- Everything that was tried, by month; never the code. No foreign key: attempts are written in
 -- transactions of their own, which must neither wait for nor fail with that of their caller.
 CREATE TABLE mfa_attempts (

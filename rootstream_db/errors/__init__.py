@@ -220,6 +220,56 @@ class LastLoginWayError(ConflictError):
     code = "access.last_login_way"
 
 
+class PasskeyError(AuthenticationError):
+    """A passkey's answer is malformed, unknown, or not signed by the passkey."""
+
+    code = "auth.passkey"
+
+
+class PasskeyChallengeError(PasskeyError):
+    """The answer is to another challenge than the one that was given."""
+
+    code = "auth.passkey_challenge"
+    severity = Severity.MEDIUM
+
+
+class PasskeyChallengeSpentError(PasskeyError):
+    """The challenge was answered before, ran out, or never was."""
+
+    code = "auth.passkey_challenge_spent"
+
+
+class PasskeyOriginError(PasskeyError):
+    """The passkey was used on a page of another ``origin``: somebody may be imitating ours."""
+
+    code = "auth.passkey_origin"
+    severity = Severity.HIGH
+
+    def __init__(self, message: str, *, origin: str) -> None:
+        super().__init__(message, origin=origin)
+        self.origin = origin
+
+
+class PasskeyRelyingPartyError(PasskeyError):
+    """The passkey answered for another site."""
+
+    code = "auth.passkey_relying_party"
+    severity = Severity.HIGH
+
+
+class PasskeyClonedError(PasskeyError):
+    """The passkey's counter did not rise: there may be a copy of it."""
+
+    code = "auth.passkey_cloned"
+    severity = Severity.HIGH
+
+
+class UserNotVerifiedError(PasskeyError):
+    """The passkey was there, but it did not ask its user for a finger, a face or a PIN."""
+
+    code = "auth.user_not_verified"
+
+
 class PermissionDeniedError(RootStreamError):
     """The caller is known but may not do this; ``permission`` names the one that was missing."""
 

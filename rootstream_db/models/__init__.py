@@ -28,12 +28,14 @@ from rootstream_db.models.events import (
     Snapshot,
 )
 from rootstream_db.models.mfa import (
+    ChallengePurpose,
     FactorKind,
     MfaAttempt,
     MfaAttemptMethod,
     MfaFactor,
     MfaOutcome,
     MfaThrottle,
+    PasskeyChallenge,
     RecoveryCode,
     TrustedDevice,
 )
@@ -87,6 +89,7 @@ __all__ = [
     "Base",
     "BillingAccount",
     "BillingStatus",
+    "ChallengePurpose",
     "CounterFlush",
     "DeliveryState",
     "EndReason",
@@ -106,6 +109,7 @@ __all__ = [
     "MfaFactor",
     "MfaOutcome",
     "MfaThrottle",
+    "PasskeyChallenge",
     "ProjectionCheckpoint",
     "RecordPolicy",
     "Recording",

@@ -23,6 +23,9 @@ from sqlalchemy.orm import Mapped, mapped_column
 from rootstream_db.models.base import SHA256_BYTES, Base, choice, created_time, identity_key
 from rootstream_db.security.totp import TotpAlgorithm
 
+CHALLENGE_BYTES = 32
+"""Random bytes of a passkey's challenge; WebAuthn asks for at least 16."""
+
 MAX_LABEL = 64
 """Longest name of a device."""
 
@@ -161,6 +164,34 @@ class TrustedDevice(Base):
     generation: Mapped[int]
     created_at: Mapped[created_time] = mapped_column(init=False)
     last_used_at: Mapped[datetime]
+    expires_at: Mapped[datetime]
+
+
+class ChallengePurpose(StrEnum):
+    """What a passkey is asked to sign a challenge for."""
+
+    REGISTRATION = "registration"
+    AUTHENTICATION = "authentication"
+
+
+class PasskeyChallenge(Base):
+    """What a passkey is to sign, once; without ``user_id`` it asks who is there."""
+
+    __tablename__ = "passkey_challenges"
+    __table_args__ = (
+        CheckConstraint(f"octet_length(challenge) = {CHALLENGE_BYTES}", name="challenge_length"),
+        CheckConstraint(
+            "purpose <> 'registration' OR num_nulls(user_id, label) = 0",
+            name="registration_complete",
+        ),
+        Index("ix_passkey_challenges_expires_at", "expires_at"),
+    )
+
+    id: Mapped[uuid.UUID] = mapped_column(primary_key=True)
+    user_id: Mapped[int | None] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"))
+    purpose: Mapped[ChallengePurpose] = mapped_column(choice(ChallengePurpose, "purpose"))
+    challenge: Mapped[bytes]
+    label: Mapped[str | None] = mapped_column(String(MAX_LABEL), default=None)
     expires_at: Mapped[datetime]
 
 

@@ -105,6 +105,20 @@ class MfaFactorRepository(Repository[MfaFactor]):
             values={"last_used_step": step, "drift_steps": drift, "last_used_at": now},
         )
 
+    def advance_sign_count(
+        self, factor_id: uuid.UUID, *, user_id: int, count: int, backed_up: bool, now: datetime
+    ) -> MfaFactor | None:
+        """Record a use of a passkey; None if its counter did not rise since the last one.
+
+        Passkeys that are kept in step on several devices count nothing and always say 0.
+        """
+        return self._advance(
+            MfaFactor.id == factor_id,
+            MfaFactor.user_id == user_id,
+            MfaFactor.sign_count < count if count else MfaFactor.sign_count == 0,
+            values={"sign_count": count, "backed_up": backed_up, "last_used_at": now},
+        )
+
     def restored_at(self) -> datetime | None:
         """Return when an older database was last put in this one's place, or None."""
         query = select(AuthState.changed_at).where(AuthState.generation > 1)

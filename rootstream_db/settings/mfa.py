@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from rootstream_db.settings.section import Duration, Section
 
@@ -13,6 +13,11 @@ _MIN = timedelta(minutes=1)
 _HOUR = timedelta(hours=1)
 _DAY = timedelta(days=1)
 _SECOND = timedelta(seconds=1)
+
+
+def _split(value: object) -> object:
+    """Take a list in one string apart."""
+    return value.replace(",", " ").split() if isinstance(value, str) else value
 
 
 class MfaSettings(Section):
@@ -51,4 +56,13 @@ class MfaSettings(Section):
     )
     max_trusted_devices: int = Field(
         default=20, ge=1, le=1000, description="Trusted devices of one account."
+    )
+    passkey_rp_id: str | None = Field(
+        default=None, description="Domain that passkeys are made for, such as example.com."
+    )
+    passkey_origins: Annotated[tuple[str, ...], BeforeValidator(_split)] = Field(
+        default=(), description="Pages that may use them: https://example.com https://…"
+    )
+    challenge_ttl: Duration = Field(
+        default=5 * _MIN, ge=10 * _SECOND, description="Time to answer with a passkey."
     )

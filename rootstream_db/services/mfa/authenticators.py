@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Final
 from rootstream_db.errors import (
     ClockSkewError,
     CodeReusedError,
-    ConflictError,
     EnrollmentExpiredError,
     InvalidCodeError,
     MfaNotEnrolledError,
@@ -24,12 +23,10 @@ from rootstream_db.security.totp import (
     encode_secret,
     new_secret,
 )
-from rootstream_db.services.mfa.rules import check_label
+from rootstream_db.services.mfa.rules import check_label, check_room
 from rootstream_db.services.mfa.values import Enrollment
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from rootstream_db.models import User
     from rootstream_db.security.keyring import KeyRing
     from rootstream_db.services.mfa.attempts import AttemptLedger
@@ -212,18 +209,6 @@ class Authenticators:
 def secret_context(user_id: int, factor_id: uuid.UUID) -> bytes:
     """Return what binds a sealed shared secret to its row."""
     return row_context("user_mfa", user_id, factor_id)
-
-
-def check_room(known: Sequence[MfaFactor], label: str, *, most: int) -> None:
-    """Make sure that a factor of that name can be added to those an account has.
-
-    Raises:
-        ConflictError: the name is taken, or there are as many as there may be.
-    """
-    if any(factor.label == label for factor in known):
-        raise ConflictError(f"a device called {label!r} is enrolled already", field="label")
-    if len(known) >= most:
-        raise ConflictError(f"an account has at most {most} second factors: remove one first")
 
 
 def _over() -> EnrollmentExpiredError:

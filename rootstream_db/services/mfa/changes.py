@@ -8,7 +8,7 @@ from rootstream_db.models.sessions import RevokeReason
 from rootstream_db.services.accounts.journal import AccountJournal
 
 if TYPE_CHECKING:
-    from rootstream_db.models import User
+    from rootstream_db.models import MfaFactor, User
     from rootstream_db.services.event_store import EventStore
     from rootstream_db.unit_of_work import UnitOfWork
 
@@ -45,3 +45,17 @@ class FactorChanges:
         """End all sessions of a locked account: who had the old factors may be in one of them."""
         work.users.bump_auth_epoch(account.id)
         work.sessions.revoke_all(account.id, now=work.now, reason=RevokeReason.MFA)
+
+    def added(self, work: UnitOfWork, account: User, factor: MfaFactor) -> None:
+        """Record a new factor of a locked account; its sessions end."""
+        self.end_sessions(work, account)
+        self.record(work, account, "MfaFactorAdded", _facts(factor), label=factor.label)
+
+    def removed(self, work: UnitOfWork, account: User, factor: MfaFactor) -> None:
+        """Record that a factor of a locked account is gone; its sessions end."""
+        self.end_sessions(work, account)
+        self.record(work, account, "MfaFactorRemoved", _facts(factor), label=factor.label)
+
+
+def _facts(factor: MfaFactor) -> dict[str, str]:
+    return {"factor_id": str(factor.id), "kind": factor.kind.value}

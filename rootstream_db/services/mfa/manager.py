@@ -6,7 +6,7 @@ import uuid
 from typing import TYPE_CHECKING, Literal, overload
 
 from rootstream_db.errors import MfaNotEnrolledError, NotFoundError
-from rootstream_db.models.mfa import MfaAttemptMethod, MfaFactor
+from rootstream_db.models.mfa import MfaAttemptMethod
 from rootstream_db.security.assurance import AssuranceLevel, MfaMethod, MfaProof
 from rootstream_db.security.passwords import PasswordHasher
 from rootstream_db.security.tokens import SecretText
@@ -14,6 +14,7 @@ from rootstream_db.services.mfa.attempts import AttemptLedger
 from rootstream_db.services.mfa.authenticators import Authenticators
 from rootstream_db.services.mfa.backup_codes import BackupCodes
 from rootstream_db.services.mfa.changes import FactorChanges
+from rootstream_db.services.mfa.passkeys import PasskeyManager
 from rootstream_db.services.mfa.qr import QrFormat, render_qr_code
 from rootstream_db.services.mfa.trusted_devices import TrustedDevices
 from rootstream_db.services.mfa.values import (
@@ -50,6 +51,9 @@ class MfaManager:
         keyring: what shared secrets are sealed with.
         tokens: the mint of trusted devices' tokens.
         hasher: of backup codes; one of the settings' cost unless given.
+
+    Attributes:
+        passkeys: registering passkeys and taking their signatures; needs the extra ``webauthn``.
     """
 
     def __init__(
@@ -68,6 +72,9 @@ class MfaManager:
         self._authenticators = Authenticators(settings, keyring, self._ledger)
         self._backup_codes = BackupCodes(
             hasher or PasswordHasher(settings.backup_code_hash), self._ledger
+        )
+        self.passkeys = PasskeyManager(
+            database, settings, ledger=self._ledger, changes=self._changes
         )
         self._devices = TrustedDevices(settings, tokens, self._ledger, self._changes)
 
@@ -129,8 +136,7 @@ class MfaManager:
         # A new device is how somebody comes back whose old one was guessed at too often.
         self._ledger.clear(row.user_id, [MfaAttemptMethod.TOTP])
         account = work.users.lock(row.user_id)
-        self._changes.end_sessions(work, account)
-        self._changes.record(work, account, "MfaFactorAdded", _facts(row), label=row.label)
+        self._changes.added(work, account, row)
         return Factor.of(row)
 
     def verify_totp(self, work: UnitOfWork, user: User, code: str) -> MfaProof:
@@ -230,8 +236,7 @@ class MfaManager:
         work.mfa_factors.delete(row)
         if not work.mfa_factors.has_confirmed(account.id):
             work.recovery_codes.delete_of_user(account.id)
-        self._changes.end_sessions(work, account)
-        self._changes.record(work, account, "MfaFactorRemoved", _facts(row), label=row.label)
+        self._changes.removed(work, account, row)
 
     def reset(self, work: UnitOfWork, user: User) -> int:
         """Remove all factors and backup codes of an account, for an owner who lost them.
@@ -282,17 +287,16 @@ class MfaManager:
         )
 
     def delete_expired(self, work: UnitOfWork, *, limit: int = 1000) -> int:
-        """Delete one batch of what ran out: enrolments, trusted devices; return how many rows.
+        """Delete one batch of enrolments, challenges and trusted devices that ran out.
 
         Call it again, in a transaction of its own each time, until it returns 0.
+
+        Returns:
+            How many rows went.
         """
-        enrollments = work.mfa_factors.delete_expired(work.now, limit=limit)
-        return enrollments + work.trusted_devices.delete_expired(work.now, limit=limit)
+        stores = (work.mfa_factors, work.passkey_challenges, work.trusted_devices)
+        return sum(store.delete_expired(work.now, limit=limit) for store in stores)
 
 
 def _proof(work: UnitOfWork, user_id: int, method: MfaMethod) -> MfaProof:
     return MfaProof(user_id, method, AssuranceLevel.MFA, work.now)
-
-
-def _facts(row: MfaFactor) -> dict[str, str]:
-    return {"factor_id": str(row.id), "kind": row.kind.value}

@@ -1,11 +1,12 @@
-"""What a device may be called. Pure."""
+"""What a device may be called, and how many an account has. Pure."""
 
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Sequence
 
-from rootstream_db.errors import ValidationError
-from rootstream_db.models.mfa import MAX_LABEL
+from rootstream_db.errors import ConflictError, ValidationError
+from rootstream_db.models.mfa import MAX_LABEL, MfaFactor
 
 
 def check_label(label: str) -> str:
@@ -21,3 +22,15 @@ def check_label(label: str) -> str:
             f"a device's name is one line of 1 to {MAX_LABEL} printable characters", field="label"
         )
     return shown
+
+
+def check_room(known: Sequence[MfaFactor], label: str, *, most: int) -> None:
+    """Make sure that a factor of that name can be added to those an account has.
+
+    Raises:
+        ConflictError: the name is taken, or there are as many as there may be.
+    """
+    if any(factor.label == label for factor in known):
+        raise ConflictError(f"a device called {label!r} is enrolled already", field="label")
+    if len(known) >= most:
+        raise ConflictError(f"an account has at most {most} second factors: remove one first")

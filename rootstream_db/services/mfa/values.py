@@ -89,6 +89,21 @@ class IssuedDevice:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Ceremony:
+    """What a browser is to ask a passkey.
+
+    Attributes:
+        id: what the answer is finished with.
+        options: JSON for ``navigator.credentials.create()`` or ``.get()``.
+        expires_at: until when the answer is taken.
+    """
+
+    id: uuid.UUID
+    options: str
+    expires_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class MfaStatus:
     """How an account stands with its second factors.
 
