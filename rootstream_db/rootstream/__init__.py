@@ -142,12 +142,13 @@ class RootStream(Foundation):
             fence=fence,
             settings=self.settings.access,
             tokens=self.tokens,
+            sessions=self.sessions,
             clock=self.clock,
         )
 
     @Part
     def mfa(self) -> MfaManager:
-        """Second factors: authenticator apps, backup codes, trusted devices."""
+        """Second factors: authenticator apps, passkeys, backup codes, trusted devices."""
         from rootstream_db.services.mfa import MfaManager
 
         return MfaManager(
@@ -156,6 +157,7 @@ class RootStream(Foundation):
             self.settings.mfa,
             keyring=self.keyring,
             tokens=self.tokens,
+            sessions=self.sessions,
         )
 
     @Part

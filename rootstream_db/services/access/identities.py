@@ -19,6 +19,7 @@ from rootstream_db.unit_of_work import UnitOfWork
 
 if TYPE_CHECKING:
     from rootstream_db.services.event_store import EventStore
+    from rootstream_db.services.sessions import SessionManager
 
 
 class ExternalIdentities:
@@ -31,9 +32,9 @@ class ExternalIdentities:
         events: the log that changes are appended to.
     """
 
-    def __init__(self, events: EventStore) -> None:
+    def __init__(self, events: EventStore, sessions: SessionManager) -> None:
         self._journal = AccountJournal(events)
-        self._factors = FactorChanges(events)
+        self._factors = FactorChanges(events, sessions)
 
     def login_or_link(
         self,

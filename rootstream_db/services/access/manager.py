@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from rootstream_db.database import Database
     from rootstream_db.security.token_mint import TokenMint
     from rootstream_db.services.event_store import EventStore
+    from rootstream_db.services.sessions import SessionManager
     from rootstream_db.settings import AccessSettings
 
 
@@ -40,6 +41,7 @@ class AccessManager(RoleCatalogue, GrantBook):
         fence: what keeps the cached ones from outliving a change.
         settings: the roles that nobody has to grant, and the overlap of rotated keys.
         tokens: the mint of API keys.
+        sessions: what ends when an identity is unlinked.
         clock: the source of the current time.
     """
 
@@ -52,6 +54,7 @@ class AccessManager(RoleCatalogue, GrantBook):
         fence: FencedCache,
         settings: AccessSettings,
         tokens: TokenMint,
+        sessions: SessionManager,
         clock: Clock = utc_now,
     ) -> None:
         self._journal = AccessJournal(events)
@@ -68,7 +71,7 @@ class AccessManager(RoleCatalogue, GrantBook):
             overlap=settings.key_overlap,
             clock=clock,
         )
-        self.identities = ExternalIdentities(events)
+        self.identities = ExternalIdentities(events, sessions)
 
     def permissions_of(self, subject: Subject, *, stream_id: int | None = None) -> PermissionSet:
         """Return what a subject may do: everywhere, or with a stream also on that one.

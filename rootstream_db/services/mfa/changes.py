@@ -10,6 +10,7 @@ from rootstream_db.services.accounts.journal import AccountJournal
 if TYPE_CHECKING:
     from rootstream_db.models import MfaFactor, User
     from rootstream_db.services.event_store import EventStore
+    from rootstream_db.services.sessions import SessionManager
     from rootstream_db.unit_of_work import UnitOfWork
 
 NOTICE: Final = "SecurityNoticeDue"
@@ -19,8 +20,9 @@ NOTICE: Final = "SecurityNoticeDue"
 class FactorChanges:
     """Records changes of an account's factors, in the transaction that makes them."""
 
-    def __init__(self, events: EventStore) -> None:
+    def __init__(self, events: EventStore, sessions: SessionManager) -> None:
         self._journal = AccountJournal(events)
+        self._sessions = sessions
 
     def record(
         self,
@@ -41,19 +43,24 @@ class FactorChanges:
         self._journal.record(work, account, event, data, personal=personal)
         self._journal.record(work, account, NOTICE, {"about": event})
 
-    def end_sessions(self, work: UnitOfWork, account: User) -> None:
-        """End all sessions of a locked account: who had the old factors may be in one of them."""
-        work.users.bump_auth_epoch(account.id)
-        work.sessions.revoke_all(account.id, now=work.now, reason=RevokeReason.MFA)
+    def end_sessions(self, work: UnitOfWork, account: User, *, keep: int | None = None) -> None:
+        """End the account's sessions but one: who had the old factors may be in one of them."""
+        self._sessions.revoke_all_for_user(
+            work, account.id, reason=RevokeReason.MFA, except_session=keep
+        )
 
-    def added(self, work: UnitOfWork, account: User, factor: MfaFactor) -> None:
-        """Record a new factor of a locked account; its sessions end."""
-        self.end_sessions(work, account)
+    def added(
+        self, work: UnitOfWork, account: User, factor: MfaFactor, *, keep: int | None
+    ) -> None:
+        """Record a new factor of a locked account; its sessions end, all or all but one."""
+        self.end_sessions(work, account, keep=keep)
         self.record(work, account, "MfaFactorAdded", _facts(factor), label=factor.label)
 
-    def removed(self, work: UnitOfWork, account: User, factor: MfaFactor) -> None:
-        """Record that a factor of a locked account is gone; its sessions end."""
-        self.end_sessions(work, account)
+    def removed(
+        self, work: UnitOfWork, account: User, factor: MfaFactor, *, keep: int | None
+    ) -> None:
+        """Record that a factor is gone; the account's sessions end, all or all but one."""
+        self.end_sessions(work, account, keep=keep)
         self.record(work, account, "MfaFactorRemoved", _facts(factor), label=factor.label)
 
 

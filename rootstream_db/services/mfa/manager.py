@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from rootstream_db.security.keyring import KeyRing
     from rootstream_db.security.token_mint import TokenMint
     from rootstream_db.services.event_store import EventStore
+    from rootstream_db.services.sessions import SessionManager
     from rootstream_db.settings import MfaSettings
     from rootstream_db.unit_of_work import UnitOfWork
 
@@ -50,6 +51,7 @@ class MfaManager:
         settings: issuer, lengths, lockout.
         keyring: what shared secrets are sealed with.
         tokens: the mint of trusted devices' tokens.
+        sessions: what ends when a factor changes.
         hasher: of backup codes; one of the settings' cost unless given.
 
     Attributes:
@@ -64,10 +66,11 @@ class MfaManager:
         *,
         keyring: KeyRing,
         tokens: TokenMint,
+        sessions: SessionManager,
         hasher: PasswordHasher | None = None,
     ) -> None:
         self._settings = settings
-        self._changes = FactorChanges(events)
+        self._changes = FactorChanges(events, sessions)
         self._ledger = AttemptLedger(database, events, settings)
         self._authenticators = Authenticators(settings, keyring, self._ledger)
         self._backup_codes = BackupCodes(
@@ -124,8 +127,21 @@ class MfaManager:
         account = work.users.lock(user.id)
         return self._authenticators.enroll(work, account, label=label, secret=secret)
 
-    def confirm(self, work: UnitOfWork, enrollment_id: uuid.UUID, code: str) -> Factor:
-        """Finish an enrolment with a code of the app; the code is spent, other sessions end.
+    def confirm(
+        self,
+        work: UnitOfWork,
+        enrollment_id: uuid.UUID,
+        code: str,
+        *,
+        except_session: int | None = None,
+    ) -> Factor:
+        """Finish an enrolment with a code of the app; the code is spent, sessions end.
+
+        Args:
+            work: the unit of work.
+            enrollment_id: what ``enroll`` returned.
+            code: what the app shows.
+            except_session: the session that goes on: the one the app was enrolled in.
 
         Raises:
             EnrollmentExpiredError: it ran out, was finished before, or never was.
@@ -136,7 +152,7 @@ class MfaManager:
         # A new device is how somebody comes back whose old one was guessed at too often.
         self._ledger.clear(row.user_id, [MfaAttemptMethod.TOTP])
         account = work.users.lock(row.user_id)
-        self._changes.added(work, account, row)
+        self._changes.added(work, account, row, keep=except_session)
         return Factor.of(row)
 
     def verify_totp(self, work: UnitOfWork, user: User, code: str) -> MfaProof:
@@ -223,8 +239,21 @@ class MfaManager:
         """
         self._devices.revoke(work, user, device_id)
 
-    def unenroll(self, work: UnitOfWork, user: User, factor_id: uuid.UUID) -> None:
-        """Remove a factor; other sessions end, and backup codes go with the last factor.
+    def unenroll(
+        self,
+        work: UnitOfWork,
+        user: User,
+        factor_id: uuid.UUID,
+        *,
+        except_session: int | None = None,
+    ) -> None:
+        """Remove a factor; sessions end, and backup codes go with the last factor.
+
+        Args:
+            work: the unit of work.
+            user: whose factor it is.
+            factor_id: which one.
+            except_session: the session that goes on: the one it is done in.
 
         Raises:
             NotFoundError: the account has no such factor.
@@ -236,7 +265,7 @@ class MfaManager:
         work.mfa_factors.delete(row)
         if not work.mfa_factors.has_confirmed(account.id):
             work.recovery_codes.delete_of_user(account.id)
-        self._changes.removed(work, account, row)
+        self._changes.removed(work, account, row, keep=except_session)
 
     def reset(self, work: UnitOfWork, user: User) -> int:
         """Remove all factors and backup codes of an account, for an owner who lost them.

@@ -86,14 +86,20 @@ class PasskeyManager:
         return Ceremony(id=row.id, options=options, expires_at=row.expires_at)
 
     def finish_registration(
-        self, work: UnitOfWork, ceremony_id: uuid.UUID, credential: str
+        self,
+        work: UnitOfWork,
+        ceremony_id: uuid.UUID,
+        credential: str,
+        *,
+        except_session: int | None = None,
     ) -> Factor:
-        """Store the passkey that a browser made; other sessions end.
+        """Store the passkey that a browser made; sessions end.
 
         Args:
             work: the unit of work.
             ceremony_id: what ``begin_registration`` returned.
             credential: the browser's answer as JSON (``PublicKeyCredential.toJSON()``).
+            except_session: the session that goes on: the one the passkey was made in.
 
         Raises:
             PasskeyChallengeSpentError: the challenge was answered before, or ran out.
@@ -130,7 +136,7 @@ class PasskeyManager:
         )
         accepted = MfaOutcome.ACCEPTED
         self._ledger.record(user_id, MfaAttemptMethod.ENROLLMENT, accepted, factor_id=row.id)
-        self._changes.added(work, account, row)
+        self._changes.added(work, account, row, keep=except_session)
         return Factor.of(row)
 
     def begin_authentication(self, work: UnitOfWork, user: User | None = None) -> Ceremony:

@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from datetime import timedelta
+
 import pytest
+from sqlalchemy import text
 
 from rootstream_db.audit import acting
-from rootstream_db.errors import ClockSkewError, CodeReusedError, InvalidCodeError
+from rootstream_db.errors import (
+    AppendOnlyError,
+    ClockSkewError,
+    CodeReusedError,
+    InvalidCodeError,
+    MfaRequiredError,
+    SessionRevokedError,
+)
 from rootstream_db.security.assurance import AssuranceLevel, MfaMethod
 
 
@@ -138,10 +149,6 @@ def test_every_attempt_is_written_down_with_where_it_came_from(person, clock):
 
 
 def test_an_attempt_is_written_once(person):
-    from sqlalchemy import text
-
-    from rootstream_db.errors import AppendOnlyError
-
     def forge():
         with person.rs.transaction() as work:
             work.session.execute(text("UPDATE mfa_attempts SET outcome = 'wrong'"))
@@ -150,11 +157,10 @@ def test_an_attempt_is_written_once(person):
         forge()
 
 
-def test_a_factor_that_changes_is_told_and_ends_sessions(person):
+def test_a_factor_that_changes_is_told(person):
     person.backup_codes()
     with person.rs.transaction() as work:
         person.rs.mfa.unenroll(work, person.user, person.factor_id)
-        epoch = work.users.get_one(person.user.id).auth_epoch
     told = list(person.rs.events.read("User", str(person.user.id)))
 
     assert [
@@ -168,4 +174,55 @@ def test_a_factor_that_changes_is_told_and_ends_sessions(person):
     assert {"factor_id": str(person.factor_id), "kind": "totp"} == told[0].data
     assert {"label": "Phone"} == person.rs.events.personal_of(told[0])
     assert {"about": "MfaFactorAdded"} == told[1].data
-    assert 2 == epoch
+
+
+@pytest.mark.parametrize("change", ["confirm", "unenroll", "reset"])
+def test_sessions_end_with_a_change_of_factors_but_the_one_it_is_done_in(person, change):
+    rs = person.rs
+    with rs.transaction() as work:
+        user = work.users.get_one(person.user.id)
+        mine, other = rs.sessions.create(work, user), rs.sessions.create(work, user)
+        enrollment = rs.mfa.enroll(work, user, label="Tablet", secret=person.secret)
+    keep = mine.session.id
+    with rs.transaction() as work:
+        if change == "confirm":
+            rs.mfa.confirm(work, enrollment.id, person.code(), except_session=keep)
+        elif change == "unenroll":
+            rs.mfa.unenroll(work, user, person.factor_id, except_session=keep)
+        else:
+            rs.mfa.reset(work, user)
+
+    with pytest.raises(SessionRevokedError):
+        rs.sessions.validate(other.token)
+    if change == "reset":
+        with pytest.raises(SessionRevokedError):
+            rs.sessions.validate(mine.token)
+    else:
+        assert keep == rs.sessions.validate(mine.token).session_id
+
+
+def test_a_second_factor_makes_a_session_more_than_a_password_does(person):
+    rs = person.rs
+    with rs.transaction() as work:
+        first = rs.sessions.create(work, work.users.get_one(person.user.id))
+    with pytest.raises(MfaRequiredError):
+        rs.sessions.validate(first.token).require(AssuranceLevel.MFA)
+    with rs.transaction() as work:
+        proof = rs.mfa.verify_totp(work, person.user, person.code())
+        second = rs.sessions.step_up(work, first.token, proof)
+
+    rs.sessions.validate(second.token).require(AssuranceLevel.MFA).require_recent(5)
+
+
+def test_a_code_is_spent_with_the_session_or_not_at_all(person):
+    rs, code = person.rs, person.code()
+
+    def log_in(minutes_late):
+        with rs.transaction() as work:
+            proof = rs.mfa.verify_totp(work, person.user, code)
+            late = replace(proof, verified_at=work.now - timedelta(minutes=minutes_late))
+            return rs.sessions.create(work, work.users.get_one(person.user.id), proof=late)
+
+    with pytest.raises(MfaRequiredError):
+        log_in(minutes_late=60)
+    rs.sessions.validate(log_in(minutes_late=0).token).require(AssuranceLevel.MFA)

@@ -28,75 +28,9 @@ from rootstream_db.errors import (
 from rootstream_db.models import FactorKind
 from rootstream_db.rootstream import RootStream
 from rootstream_db.security.assurance import AssuranceLevel, MfaMethod
-from rootstream_db.settings import MfaSettings
 from tests.factories import make_user
 from tests.fixtures.authenticator import Authenticator, b64, unb64
-from tests.fixtures.mfa import together
-
-ORIGIN = "https://live.example.com"
-SETTINGS = MfaSettings(passkey_rp_id="example.com", passkey_origins=(ORIGIN,))
-
-
-@pytest.fixture
-def rs(rootstream):
-    rootstream.settings = rootstream.settings.model_copy(update={"mfa": SETTINGS})
-    return rootstream
-
-
-@pytest.fixture
-def alice(rs):
-    with rs.transaction() as work:
-        return make_user(work, username="alice")
-
-
-@pytest.fixture
-def begin(rs):
-    def begin(user=None):
-        with rs.transaction() as work:
-            return rs.mfa.passkeys.begin_authentication(work, user)
-
-    return begin
-
-
-@pytest.fixture
-def finish(rs):
-    def finish(ceremony, answer):
-        with rs.transaction() as work:
-            return rs.mfa.passkeys.finish_authentication(work, ceremony.id, answer)
-
-    return finish
-
-
-@pytest.fixture
-def begin_registration(rs):
-    def begin(user, label="Passkey"):
-        with rs.transaction() as work:
-            return rs.mfa.passkeys.begin_registration(work, user, label=label)
-
-    return begin
-
-
-@pytest.fixture
-def finish_registration(rs):
-    def finish(ceremony, answer):
-        with rs.transaction() as work:
-            return rs.mfa.passkeys.finish_registration(work, ceremony.id, answer)
-
-    return finish
-
-
-@pytest.fixture
-def key(alice, begin_registration, finish_registration):
-    """A passkey of alice's."""
-    made = Authenticator()
-    ceremony = begin_registration(alice)
-    finish_registration(ceremony, made.create(ceremony.options))
-    return made
-
-
-def outcomes(rs, user):
-    with rs.transaction() as work:
-        return [(one.method.value, one.outcome.value) for one in rs.mfa.list_attempts(work, user)]
+from tests.fixtures.mfa import attempts_of, together
 
 
 def test_a_registered_passkey_is_a_second_factor(rs, alice, key):
@@ -182,7 +116,7 @@ def test_a_lie_when_logging_in_is_called_by_its_name(rs, alice, key, begin, fini
         finish(ceremony, key.get(ceremony.options, **told))
 
     assert error is type(caught.value)
-    assert ("passkey", "wrong") == outcomes(rs, alice)[0]
+    assert ("passkey", "wrong") == attempts_of(rs, alice)[0]
 
 
 @pytest.mark.parametrize("lie", LIES)
@@ -195,7 +129,7 @@ def test_a_lie_when_registering_is_called_by_its_name(
         finish_registration(ceremony, Authenticator().create(ceremony.options, **told))
 
     assert error is type(caught.value)
-    assert [("enrollment", "wrong")] == outcomes(rs, alice)
+    assert [("enrollment", "wrong")] == attempts_of(rs, alice)
     with rs.transaction() as work:
         assert () == rs.mfa.list_factors(work, alice)
 
@@ -207,85 +141,6 @@ def test_the_page_that_imitated_ours_is_named(alice, key, begin, finish):
     assert "https://1ive.example.org" == caught.value.origin
 
 
-def test_a_challenge_is_answered_once(alice, key, begin, finish):
-    ceremony = begin(alice)
-    answer = key.get(ceremony.options)
-    finish(ceremony, answer)
-    for again in (answer, key.get(ceremony.options)):
-        with pytest.raises(PasskeyChallengeSpentError):
-            finish(ceremony, again)
-
-
-def test_a_wrong_answer_spends_the_challenge_too(alice, key, begin, finish):
-    ceremony = begin(alice)
-    with pytest.raises(PasskeyOriginError):
-        finish(ceremony, key.get(ceremony.options, origin="https://evil.test"))
-    with pytest.raises(PasskeyChallengeSpentError):
-        finish(ceremony, key.get(ceremony.options))
-
-
-def test_a_rollback_does_not_bring_a_challenge_back(rs, alice, key, begin, finish):
-    ceremony = begin(alice)
-
-    def fail():
-        with rs.transaction() as work:
-            answer = key.get(ceremony.options)
-            rs.mfa.passkeys.finish_authentication(work, ceremony.id, answer)
-            raise RuntimeError("the session could not be opened")
-
-    with pytest.raises(RuntimeError):
-        fail()
-    with pytest.raises(PasskeyChallengeSpentError):
-        finish(ceremony, key.get(ceremony.options))
-
-
-def test_of_twenty_threads_with_one_answer_one_is_let_in(alice, key, begin, finish):
-    ceremony = begin(alice)
-    answer = key.get(ceremony.options)
-    counted = together(20, [partial(finish, ceremony, answer)] * 20)
-    assert {"ok": 1, "auth.passkey_challenge_spent": 19} == counted
-
-
-def test_a_challenge_runs_out(rs, alice, key, begin, finish, clock):
-    ceremony = begin(alice)
-    clock.advance(300)
-    with pytest.raises(PasskeyChallengeSpentError):
-        finish(ceremony, key.get(ceremony.options))
-    assert ("passkey", "expired") == outcomes(rs, alice)[0]
-
-
-def test_challenges_that_nobody_answered_are_deleted(rs, alice, begin, clock):
-    begin(alice)
-    begin()
-    clock.advance(301)
-    with rs.transaction() as work:
-        assert 2 == rs.mfa.delete_expired(work)
-
-
-def test_a_challenge_of_before_a_restore_is_spent(rs, alice, key, begin, finish, clock):
-    ceremony = begin(alice)
-    clock.advance(10)
-    with rs.transaction() as work:
-        work.auth_state.next_generation(now=work.now, reason="restored from a backup")
-    with pytest.raises(PasskeyChallengeSpentError):
-        finish(ceremony, key.get(ceremony.options))
-    clock.advance(10)
-    ceremony = begin(alice)
-    finish(ceremony, key.get(ceremony.options))
-
-
-def test_a_challenge_for_one_purpose_is_none_for_the_other(
-    alice, key, begin, finish, begin_registration, finish_registration
-):
-    ceremony = begin_registration(alice, "Another")
-    with pytest.raises(PasskeyChallengeSpentError):
-        finish(ceremony, key.get(ceremony.options))
-    ceremony = begin(alice)
-    fake = json.dumps({**json.loads(ceremony.options), "user": {"id": b64(b"x")}})
-    with pytest.raises(PasskeyChallengeSpentError):
-        finish_registration(ceremony, Authenticator().create(fake))
-
-
 @pytest.mark.parametrize("count", [1, 2, 3])
 def test_a_counter_that_does_not_rise_tells_of_a_copy(rs, alice, key, begin, finish, count):
     for _ in range(2):
@@ -295,7 +150,7 @@ def test_a_counter_that_does_not_rise_tells_of_a_copy(rs, alice, key, begin, fin
     ceremony = begin(alice)
     with pytest.raises(PasskeyClonedError):
         finish(ceremony, key.get(ceremony.options, sign_count=count))
-    assert ("passkey", "reused") == outcomes(rs, alice)[0]
+    assert ("passkey", "reused") == attempts_of(rs, alice)[0]
 
 
 def test_a_counter_that_falls_to_nothing_tells_of_a_copy(alice, key, begin, finish):
@@ -351,7 +206,7 @@ def test_a_passkey_of_somebody_else_does_not_answer_for_alice(rs, alice, key, be
     ceremony = begin(bob)
     with pytest.raises(PasskeyError):
         finish(ceremony, key.get(ceremony.options))
-    assert [("passkey", "wrong")] == outcomes(rs, bob)
+    assert [("passkey", "wrong")] == attempts_of(rs, bob)
 
 
 @pytest.mark.parametrize("handle", [None, b"", b"somebody else's"])
@@ -389,7 +244,7 @@ def test_two_devices_have_different_names(alice, key, begin_registration):
 def test_garbage_is_an_error_of_ours(rs, alice, key, begin, finish, answer):
     with pytest.raises(PasskeyError):
         finish(begin(alice), answer)
-    assert ("passkey", "wrong") == outcomes(rs, alice)[0]
+    assert ("passkey", "wrong") == attempts_of(rs, alice)[0]
 
 
 @pytest.mark.parametrize("field", ["clientDataJSON", "authenticatorData", "signature"])

@@ -87,6 +87,7 @@ def test_a_secret_opens_for_as_long_as_its_key_is_in_the_ring(rootstream: RootSt
             rootstream.settings.mfa,
             keyring=KeyRing(masters),
             tokens=rootstream.tokens,
+            sessions=rootstream.sessions,
         )
 
     both = {1: OLD, 2: NEW}
