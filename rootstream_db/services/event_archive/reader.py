@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from io import BufferedReader
 from pathlib import Path
@@ -24,7 +24,7 @@ from rootstream_db.services.event_archive.framing import (
     unpack_block,
     unpack_index,
 )
-from rootstream_db.services.event_archive.lines import event_of, proof_of
+from rootstream_db.services.event_archive.lines import StoredEvent, proof_of
 
 SETTING: Final = "events.archive_directory"
 
@@ -62,8 +62,10 @@ class ArchiveReader:
         self._directory = directory
         self.end = 0
 
-    def pages(self, part: ArchivePart) -> Iterator[list[RecordedEvent]]:
-        """Yield the events of a part, a block at a time, from the wanted position on.
+    def pages(
+        self, part: ArchivePart, wants: Callable[[StoredEvent], bool]
+    ) -> Generator[list[RecordedEvent], None, None]:
+        """Yield the wanted events of a part, a block at a time.
 
         Blocks hold whole ranges of the log: other events are among those of an aggregate or user.
 
@@ -79,11 +81,11 @@ class ArchiveReader:
             for number, block in enumerate(index.blocks):
                 if block.last_position <= after or number not in (part.blocks or {number}):
                     continue
-                lines = read_block(file, block)
-                yield [
-                    event_of(line.text)
-                    for line in lines[max(0, after - block.first_position + 1) :]
-                ]
+                lines = read_block(file, block)[max(0, after - block.first_position + 1) :]
+                stored = (StoredEvent.of(line.text) for line in lines)
+                found = [event.recorded() for event in stored if wants(event)]
+                if found:
+                    yield found
 
     def proofs(self, part: ArchivePart) -> Iterator[ProvenRow]:
         """Yield the events of a file after a position, each held against its own hash.

@@ -16,6 +16,7 @@ from typing import ClassVar
 from rootstream_db.errors import SyncError
 from rootstream_db.repositories.event_archives import ArchivePart, EventArchiveRepository
 from rootstream_db.repositories.events import EventRepository, RecordedEvent
+from rootstream_db.services.event_archive.lines import StoredEvent
 from rootstream_db.services.event_archive.reader import ArchiveReader
 from rootstream_db.unit_of_work import UnitOfWork
 
@@ -34,10 +35,10 @@ class EventQuery(ABC):
         """Return the next file that may hold wanted events after a place."""
 
     @abstractmethod
-    def wants(self, event: RecordedEvent) -> bool:
+    def wants(self, event: StoredEvent) -> bool:
         """Whether an archived event is one of those wanted."""
 
-    def place(self, event: RecordedEvent) -> int:
+    def place(self, event: RecordedEvent | StoredEvent) -> int:
         """Return the number by which an event is counted."""
         return event.position if self.counts_positions else event.version
 
@@ -68,7 +69,7 @@ class LogQuery(EventQuery):
             )
         return part
 
-    def wants(self, event: RecordedEvent) -> bool:
+    def wants(self, event: StoredEvent) -> bool:
         """Whether it is of these types and not beyond the last position."""
         return (self.to_position is None or event.position <= self.to_position) and (
             self.types is None or event.event_type in self.types
@@ -103,7 +104,7 @@ class AggregateQuery(EventQuery):
             self.aggregate_type, self.aggregate_id, after_version=after
         )
 
-    def wants(self, event: RecordedEvent) -> bool:
+    def wants(self, event: StoredEvent) -> bool:
         """Whether it is of this aggregate and not beyond the last version."""
         return (
             event.aggregate_id == self.aggregate_id
@@ -138,7 +139,7 @@ class UserQuery(EventQuery):
             self.user_id, after_position=after, since=self.since, until=self.until
         )
 
-    def wants(self, event: RecordedEvent) -> bool:
+    def wants(self, event: StoredEvent) -> bool:
         """Whether it is this user's, of these types, and was recorded in the time."""
         return (
             event.user_id == self.user_id
@@ -168,7 +169,4 @@ def archived_pages(
     query: EventQuery, archive: ArchiveReader, part: ArchivePart, *, after: int
 ) -> Generator[list[RecordedEvent], None, None]:
     """Yield the wanted events of a part of the archive, a block at a time."""
-    for events in archive.pages(part):
-        wanted = [event for event in events if query.place(event) > after and query.wants(event)]
-        if wanted:
-            yield wanted
+    return archive.pages(part, lambda event: query.place(event) > after and query.wants(event))
