@@ -37,7 +37,7 @@ def register(app: typer.Typer) -> None:
 
 
 def doctor(invocation: Invocation) -> ExitCode | None:
-    """Examine Python, servers, schema, clocks and media programs; exit 0, 3 or 75."""
+    """Examine Python, servers, schema, clocks, files and media programs; exit 0, 3 or 75."""
     found = list(_machine())
     with invocation.rootstream(check_schema=False) as rootstream:
         found += [_examine(name, look, rootstream) for name, look in _EXAMINATIONS.items()]
@@ -103,6 +103,15 @@ def _partitions(rs: RootStream) -> Diagnosis:
     return Diagnosis("partitions", "ok", "made ahead of time")
 
 
+def _event_archive(rs: RootStream) -> Diagnosis:
+    archives, damaged = rs.event_archive.archives(), rs.event_archive.missing()
+    if damaged:
+        first = damaged[0].file_name
+        finding = f"{len(damaged)} of {len(archives)} files are missing or cut, first {first}"
+        return Diagnosis("event archive", "warning", finding)
+    return Diagnosis("event archive", "ok", f"{len(archives)} files of old events, all there")
+
+
 def _redis(rs: RootStream) -> Diagnosis:
     ping = rs.cache.ping()
     finding = f"{ping.server_version}, answers in {ping.latency_seconds * 1000:.1f} ms"
@@ -114,5 +123,6 @@ _EXAMINATIONS: dict[str, Callable[[RootStream], Diagnosis]] = {
     "schema": _schema,
     "clock": _clock,
     "partitions": _partitions,
+    "event archive": _event_archive,
     "redis": _redis,
 }

@@ -69,6 +69,24 @@ class EventArchiver:
         with self._database.read() as unit:
             return EventArchiveRepository(unit.session).list_all()
 
+    def missing(self) -> list[Archive]:
+        """Return the archives whose file is not there, or has another length than it had.
+
+        What is in the files is for ``EventStore.verify`` to say.
+
+        Raises:
+            ConfigurationError: there are archives, and no setting says where.
+        """
+        found = self.archives()
+        if not found:
+            return []
+        directory = archive_directory(self._settings.archive_directory)
+        return [
+            archive
+            for archive in found
+            if _length(directory / archive.file_name) != archive.size_bytes
+        ]
+
     def plan(
         self,
         *,
@@ -215,6 +233,13 @@ def _moved(work: UnitOfWork, *, span: LogSpan, found: Found) -> Archive:
             "those that were written to the archive: somebody changed them meanwhile"
         )
     return archive
+
+
+def _length(path: Path) -> int | None:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return None
 
 
 def _prepare(directory: Path) -> None:

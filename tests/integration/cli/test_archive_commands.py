@@ -93,3 +93,21 @@ def test_without_a_directory_the_setting_is_named(monkeypatch):
     monkeypatch.delenv("ROOTSTREAM_EVENTS__ARCHIVE_DIRECTORY")
     error = json.loads(run("archive", "--keep", "0", "--json", exit_code=78))["error"]
     assert "events.archive_directory" == error["context"]["setting"]
+
+
+def examined() -> dict:
+    result = CliRunner().invoke(app, ["doctor", "--json"])
+    found = json.loads(result.stdout)["diagnoses"]
+    return next(diagnosis for diagnosis in found if diagnosis["check"] == "event archive")
+
+
+@pytest.mark.usefixtures("three")
+def test_the_doctor_counts_the_files_and_misses_those_that_are_gone(tmp_path, monkeypatch):
+    assert "0 files of old events, all there" == examined()["finding"]
+    (made,) = archives("archive", "--keep", "0")
+    assert "1 files of old events, all there" == examined()["finding"]
+    (tmp_path / "archive" / made["file"]).unlink()
+    assert "warning" == examined()["state"]
+    assert made["file"] in examined()["finding"]
+    monkeypatch.delenv("ROOTSTREAM_EVENTS__ARCHIVE_DIRECTORY")
+    assert "ROOTSTREAM_EVENTS__ARCHIVE_DIRECTORY" in examined()["finding"]
