@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from rootstream_db.cli import (
+    access,
     config,
     db,
     demo,
@@ -33,6 +34,7 @@ for name, group in (
     ("config", config.app),
     ("db", db.app),
     ("user", user.app),
+    ("access", access.app),
     ("stream", stream.app),
     ("events", events.app),
     ("ingest", ingest.app),

@@ -146,6 +146,12 @@ class ApiKey(Base):
     revoked_at: Mapped[datetime | None] = mapped_column(default=None)
     last_used_at: Mapped[datetime | None] = mapped_column(default=None)
 
+    def refusal(self, now: datetime) -> str | None:
+        """Return why the key does not work at a time, or None if it does."""
+        if self.revoked_at is not None:
+            return "revoked"
+        return "expired" if self.expires_at is not None and self.expires_at <= now else None
+
 
 class ExternalIdentity(Base):
     """Who an account is at another site; ``email`` is what that site said last, proof of nothing.

@@ -52,11 +52,15 @@ RAISE: Final = """
 for number, key in ipairs(KEYS) do
     local floor = ARGV[number + 1]
     local held = redis.call('GET', key)
-    if not held or not tonumber(string.sub(held, 1, 20)) or string.sub(held, 1, 20) < floor then
+    local is_floor = held and tonumber(string.sub(held, 1, 20)) and string.sub(held, 21) == 'F'
+    if not (is_floor and string.sub(held, 1, 20) >= floor) then
         redis.call('SET', key, floor .. 'F', 'PX', ARGV[1])
     end
 end
 """
+"""A value gives way whatever its version: what is not committed yet cannot have been read, so a
+version as high as that is of a history that a restore of the database has cut off."""
+
 DROP: Final = """
 if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end
 return 0

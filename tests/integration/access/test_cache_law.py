@@ -14,7 +14,7 @@ import redis
 from rootstream_db.cache.keys import ACCESS_ROLES, ACCESS_USER
 from rootstream_db.errors import DatabaseUnavailableError
 from rootstream_db.rootstream import RootStream
-from rootstream_db.services.access.fence import FLOOR_GRACE, Entry, FencedCache
+from rootstream_db.services.access.fence import Entry, FencedCache
 from rootstream_db.testing import EPOCH, settings_for
 from tests.factories import make_user
 from tests.fixtures.doom import count_steps, fork_doomed, was_killed
@@ -22,7 +22,6 @@ from tests.fixtures.redis_process import RedisProcess
 
 BAN = "chat.ban"
 TTL = timedelta(seconds=60)
-PEPPER = b"p" * 32
 
 
 @pytest.fixture
@@ -35,11 +34,6 @@ def moderator(user, grant):
 def raw(redis_url):
     with redis.Redis.from_url(redis_url) as client:
         yield client
-
-
-@pytest.fixture
-def fence(cache, clock):
-    return FencedCache(cache, {1: PEPPER}, writer=1, clock=clock, max_stale=TTL)
 
 
 @contextmanager
@@ -274,6 +268,23 @@ def test_after_a_change_that_died_the_next_one_counts_at_once(
     assert [] == asked
 
 
+def test_what_a_restore_cut_off_does_not_keep_a_later_change_from_counting(
+    rootstream, cache, clock, access, moderator, revoke
+):
+    """The database is back at an earlier version than the one Redis has a value of."""
+    access.require(moderator, BAN)
+    security = rootstream.settings.security
+    fence = FencedCache(cache, security.peppers(), writer=1, clock=clock, max_stale=TTL)
+    key = user_key(rootstream, moderator)
+    (held,) = fence.get(key)
+    assert held is not None
+    fence.fill(key, Entry(held.version + 100, held.as_of, held.payload))
+
+    revoke(moderator, "moderator")
+
+    assert not access.can(moderator, BAN)
+
+
 def test_changes_of_one_account_at_once_get_versions_of_their_own(rootstream, access, user, stream):
     roles = ["viewer", "moderator", "streamer", "owner", "admin"]
     barrier = threading.Barrier(len(roles))
@@ -334,53 +345,3 @@ def test_the_value_of_one_account_is_none_for_another(rootstream, access, user, 
     raw.set(user_key(rootstream, user), raw.get(user_key(rootstream, boss)))
 
     assert not access.can(user, "access.manage")
-
-
-def test_values_live_under_every_pepper_that_is_known(cache, clock):
-    key = cache.key(ACCESS_USER, user_id=1)
-    old = FencedCache(cache, {1: PEPPER}, writer=1, clock=clock, max_stale=TTL)
-    both = FencedCache(cache, {1: PEPPER, 2: b"q" * 32}, writer=2, clock=clock, max_stale=TTL)
-    entry = Entry(1, EPOCH, b"[]")
-
-    assert old.fill(key, entry)
-    assert [entry] == both.get(key)
-    assert both.fill(key, entry)
-    assert [entry] == both.get(key)
-    assert [None] == old.get(key)
-
-
-def test_a_floor_refuses_older_values_and_takes_its_own(fence, cache, raw):
-    key = cache.key(ACCESS_USER, user_id=1)
-
-    assert fence.raise_floors({key: 5})
-    assert not fence.fill(key, Entry(4, EPOCH, b"old"))
-    assert [None] == fence.get(key)
-    assert fence.fill(key, Entry(5, EPOCH, b"new"))
-    assert fence.raise_floors({key: 5})
-    assert [Entry(5, EPOCH, b"new")] == fence.get(key)
-    assert fence.raise_floors({key: 6})
-    assert [None] == fence.get(key)
-    assert fence.raise_floors({key: 4})
-    assert not fence.fill(key, Entry(5, EPOCH, b"new"))
-    assert 0 < raw.pttl(key) <= (TTL + FLOOR_GRACE).total_seconds() * 1000
-
-
-def test_a_value_dies_of_age_in_redis_and_by_its_own_account(fence, cache, raw, clock):
-    key = cache.key(ACCESS_USER, user_id=1)
-    fence.fill(key, Entry(1, EPOCH, b"[]"))
-    assert 0 < raw.pttl(key) <= TTL.total_seconds() * 1000
-
-    clock.advance(TTL.total_seconds())
-    assert [Entry(1, EPOCH, b"[]")] == fence.get(key)
-    clock.advance(0.001)
-    assert [None] == fence.get(key)
-
-
-def test_versions_compare_as_numbers(fence, cache):
-    key = cache.key(ACCESS_USER, user_id=1)
-
-    fence.raise_floors({key: 9})
-    assert fence.fill(key, Entry(10, EPOCH, b"[]"))
-    assert not fence.fill(key, Entry(9, EPOCH, b"[]"))
-    fence.raise_floors({key: 2**63 - 1})
-    assert not fence.fill(key, Entry(2**63 - 2, EPOCH, b"[]"))
