@@ -17,12 +17,7 @@ import time
 import uuid
 from collections.abc import Callable, Mapping
 from functools import cache
-from typing import Final, NoReturn, TypeAlias
-
-from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+from typing import TYPE_CHECKING, Final, NoReturn, TypeAlias
 
 from rootstream_db.errors import (
     ConfigurationError,
@@ -31,6 +26,9 @@ from rootstream_db.errors import (
     ValidationError,
 )
 from rootstream_db.settings.security import KEY_BYTES, MOST_MASTER_KEYS, SecuritySettings
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 KEY_IDS: Final = range(1, MOST_MASTER_KEYS + 1)
 """Ids a master key may have."""
@@ -116,6 +114,8 @@ class KeyRing:
             UnknownKeyError: the key it was sealed under is not in the ring.
             SealBrokenError: it was changed, cut, or sealed for another place.
         """
+        from cryptography.exceptions import InvalidTag
+
         key_id = self.key_id(sealed)
         cipher = self._keys_with(key_id).cipher(key_id, purpose)
         header = sealed[: _HEADER.size]
@@ -213,6 +213,11 @@ class _Keys:
         # Deriving costs many times what sealing does: one object for each key and purpose.
         cipher = self._ciphers.get((key_id, purpose))
         if cipher is None:
+            # 7 MiB that readers of events do without.
+            from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+            from cryptography.hazmat.primitives.hashes import SHA256
+            from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
             derived = HKDF(SHA256(), KEY_BYTES, salt=None, info=purpose.encode())
             cipher = AESGCM(derived.derive(self._masters[key_id]))
             self._ciphers[key_id, purpose] = cipher

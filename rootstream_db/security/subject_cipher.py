@@ -13,9 +13,6 @@ import secrets
 import uuid
 from typing import Final
 
-from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import AESSIV
-
 from rootstream_db.errors import SealBrokenError
 from rootstream_db.security.keyring import row_context
 
@@ -34,6 +31,9 @@ class SubjectCipher:
     __slots__ = ("_siv",)
 
     def __init__(self, key: bytes) -> None:
+        # 7 MiB that readers of events do without.
+        from cryptography.hazmat.primitives.ciphers.aead import AESSIV
+
         self._siv = AESSIV(key)
 
     def seal(self, content: bytes, event_id: uuid.UUID, path: str) -> str:
@@ -46,6 +46,8 @@ class SubjectCipher:
         Raises:
             SealBrokenError: it was changed, cut, or sealed for another place or person.
         """
+        from cryptography.exceptions import InvalidTag
+
         try:
             raw = base64.b64decode(sealed, validate=True)
             return self._siv.decrypt(raw, [_place(event_id, path)])
