@@ -1,10 +1,11 @@
-"""The session manager, in two processes with and without memory, against an obviously right model."""
+"""Two session managers, as two processes have them, against a model that is obviously right."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, rule, run_state_machine_as_test
@@ -53,9 +54,6 @@ class SessionMachine(RuleBasedStateMachine):
         self.database, self.managers, self.redis, self.clock = database, managers, redis, clock
         self.known = []
         redis.flushdb()
-        for manager in managers:
-            if manager._memory is not None:
-                manager._memory.clear()
         with database.transaction() as work:
             self.user = make_user(work)
 
@@ -183,6 +181,7 @@ class SessionMachine(RuleBasedStateMachine):
                     one.is_over = True
 
 
+@pytest.mark.slow
 def test_sessions_do_what_the_model_does(database, cache, bus, redis_settings, clock):
     managers = [
         SessionManager(
