@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 import sys
+from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -84,6 +87,76 @@ def reactivate(invocation: Invocation, login: Login) -> None:
         user = find_user(work, login)
         rootstream.accounts.reactivate(work, user)
     invocation.output.result(_facts(user))
+
+
+@command(app)
+def export(
+    invocation: Invocation,
+    *,
+    login: Login,
+    output: Annotated[
+        Path | None, typer.Option(help="File to write, for you alone; default: standard output.")
+    ] = None,
+) -> None:
+    """Write everything that is stored about a person, as one JSON object."""
+    with invocation.rootstream() as rootstream:
+        with rootstream.database.read() as work:
+            user_id = find_user(work, login).id
+        pieces = rootstream.privacy.export_user(user_id)
+        if output is None:
+            for piece in pieces:
+                sys.stdout.buffer.write(piece)
+            sys.stdout.flush()
+            return
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
+        with os.fdopen(os.open(output, flags, 0o600), "wb") as file:
+            file.writelines(pieces)
+    invocation.output.result({"file": str(output)}, f"written to {output}")
+
+
+@command(app)
+def erase(
+    invocation: Invocation,
+    *,
+    login: Login,
+    yes: Annotated[bool, typer.Option("--yes", help="Really do it: it cannot be undone.")] = False,
+) -> None:
+    """Delete an account, its streams, and all personal data in the event log."""
+    if not yes:
+        raise ValidationError("an erasure cannot be undone: say --yes", field="yes")
+    with invocation.rootstream() as rootstream:
+        erased = rootstream.run(
+            lambda work: rootstream.privacy.erase_user(work, find_user(work, login))
+        )
+    facts = {**asdict(erased), "subject_id": str(erased.subject_id)}
+    files = "".join(f"\nleft on disk: {name}" for name in erased.recording_files)
+    invocation.output.result(facts, f"user {erased.user_id} is erased{files}")
+
+
+@command(app)
+def erasures(
+    invocation: Invocation,
+    file: Annotated[Path, typer.Argument(help="Ledger outside the database; new ones are added.")],
+) -> None:
+    """Add all erasures to a file that is kept apart from the backups; for cron."""
+    from rootstream_db.services.privacy import append_ledger
+
+    with invocation.rootstream() as rootstream:
+        added = append_ledger(file, rootstream.privacy.ledger())
+    invocation.output.result({"added": added}, f"{added} erasures were added to {file}")
+
+
+@command(app, "reapply-erasures")
+def reapply_erasures(
+    invocation: Invocation,
+    file: Annotated[Path, typer.Argument(help="What `user erasures` wrote.", exists=True)],
+) -> None:
+    """Erase again, after a restore, whom the older database brought back."""
+    from rootstream_db.services.privacy import read_ledger
+
+    with invocation.rootstream() as rootstream:
+        erased = rootstream.privacy.reapply(read_ledger(file))
+    invocation.output.result({"erased": erased}, f"{erased} persons were erased again")
 
 
 @command(app, "delete-expired")

@@ -108,6 +108,7 @@ _CONDITIONS: Final[dict[str, ColumnElement[bool]]] = {
     "aggregate_type": _LOG.aggregate_type == bindparam("aggregate_type"),
     "aggregate_id": _LOG.aggregate_id == bindparam("aggregate_id"),
     "user_id": _LOG.user_id == bindparam("user_id"),
+    "subject_id": _LOG.subject_id == bindparam("subject_id"),
     "since": _LOG.recorded_at >= bindparam("since"),
     "until": _LOG.recorded_at < bindparam("until"),
     "types": _LOG.event_type == any_(bindparam("types", type_=ARRAY(Text))),
@@ -252,6 +253,18 @@ class EventRepository:
             since=since,
             until=until,
             types=None if types is None else list(types),
+        )
+
+    def list_of_subject(
+        self, subject_id: uuid.UUID, *, after_position: int, limit: int
+    ) -> Sequence[RecordedEvent]:
+        """Return what holds personal data of a person, in the order of the log."""
+        return self._list(
+            "position",
+            limit=limit,
+            log_id=DEFAULT_LOG,
+            subject_id=subject_id,
+            after=after_position,
         )
 
     def _list(self, order: str, *, limit: int, **wanted: object) -> Sequence[RecordedEvent]:

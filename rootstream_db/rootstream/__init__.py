@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from rootstream_db.services.ingest import IngestAuthorizer
     from rootstream_db.services.mfa import MfaManager
     from rootstream_db.services.partitions import PartitionManager
+    from rootstream_db.services.privacy import PrivacyManager
     from rootstream_db.services.projections import ActivityFeed, Projections
     from rootstream_db.services.recordings import RecordingManager
     from rootstream_db.services.sessions import SessionManager
@@ -143,6 +144,21 @@ class RootStream(Foundation):
             settings=self.settings.access,
             tokens=self.tokens,
             sessions=self.sessions,
+            privacy=lambda: self.privacy,
+            clock=self.clock,
+        )
+
+    @Part
+    def privacy(self) -> PrivacyManager:
+        """What is stored about a person: a copy of it, and its end."""
+        from rootstream_db.services.privacy import PrivacyManager
+
+        return PrivacyManager(
+            self.database,
+            self.events,
+            accounts=self.accounts,
+            streams=self.streams,
+            cache=self.cache,
             clock=self.clock,
         )
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from rootstream_db.clock import Clock, utc_now
-from rootstream_db.errors import PermissionDeniedError
+from rootstream_db.errors import ConfigurationError, PermissionDeniedError
 from rootstream_db.security.permissions import PermissionSet, check_permission
 from rootstream_db.services.access.changes import AccessChange, AccessChanges
 from rootstream_db.services.access.fence import FencedCache
@@ -21,8 +22,10 @@ from rootstream_db.unit_of_work import UnitOfWork
 if TYPE_CHECKING:
     from rootstream_db.cache import RedisCache
     from rootstream_db.database import Database
+    from rootstream_db.models import User
     from rootstream_db.security.token_mint import TokenMint
     from rootstream_db.services.event_store import EventStore
+    from rootstream_db.services.privacy import ErasedUser, PrivacyManager
     from rootstream_db.services.sessions import SessionManager
     from rootstream_db.settings import AccessSettings
 
@@ -42,6 +45,7 @@ class AccessManager(RoleCatalogue, GrantBook):
         settings: the roles that nobody has to grant, and the overlap of rotated keys.
         tokens: the mint of API keys.
         sessions: what ends when an identity is unlinked.
+        privacy: what answers persons who ask for their data, or for its end.
         clock: the source of the current time.
     """
 
@@ -55,8 +59,10 @@ class AccessManager(RoleCatalogue, GrantBook):
         settings: AccessSettings,
         tokens: TokenMint,
         sessions: SessionManager,
+        privacy: Callable[[], PrivacyManager] | None = None,
         clock: Clock = utc_now,
     ) -> None:
+        self._privacy = privacy
         self._journal = AccessJournal(events)
         self._changes = AccessChanges(cache, fence, clock)
         self._reader = AccessReader(database, cache, fence, settings=settings, clock=clock)
@@ -123,6 +129,27 @@ class AccessManager(RoleCatalogue, GrantBook):
         ``AccountManager`` calls it; so does whoever changes accounts without it.
         """
         return self._changes.of_account(work, user_id)
+
+    def export_user(self, user_id: int) -> Iterator[bytes]:
+        """Return a copy of everything about a person; see ``PrivacyManager.export_user``.
+
+        Raises:
+            NotFoundError: there is no such account.
+        """
+        return self._required_privacy().export_user(user_id)
+
+    def erase_user(self, work: UnitOfWork, user: User | int) -> ErasedUser:
+        """End everything about a person; see ``PrivacyManager.erase_user``.
+
+        Raises:
+            NotFoundError: there is no such account.
+        """
+        return self._required_privacy().erase_user(work, user)
+
+    def _required_privacy(self) -> PrivacyManager:
+        if self._privacy is None:
+            raise ConfigurationError("this access manager was made without a privacy manager")
+        return self._privacy()
 
     def _allows(self, user_id: int, permission: str, stream_id: int | None) -> bool:
         standing = self._reader.standing(user_id)
