@@ -39,11 +39,13 @@ class Link(NamedTuple):
 class LogEnd(NamedTuple):
     """The head of the log and, seen at the same instant, the first rows that ought not to be.
 
-    ``beyond`` is beyond the head, ``covered`` is one that is archived as well.
+    ``beyond`` is an event and ``commit_beyond`` a commit beyond the head, ``covered`` is an event
+    that is archived as well.
     """
 
     head: LogHead
     beyond: int | None
+    commit_beyond: int | None
     covered: int | None
 
 
@@ -89,7 +91,7 @@ class EventProofRepository:
         self.session = session
 
     def get_end(self) -> LogEnd:
-        """Return the head, and the first row of any log that the head does not cover."""
+        """Return the head, and the first rows of any log that it does not cover."""
         head = EventLogHead.__table__.c
         events, links = (
             select(func.min(table.c[name]))
@@ -119,7 +121,8 @@ class EventProofRepository:
                 head.epoch,
                 head.last_position,
                 head.chain,
-                func.least(events, links),
+                events,
+                links,
                 covered.scalar_subquery(),
             ).where(head.log_id == DEFAULT_LOG)
         ).first()

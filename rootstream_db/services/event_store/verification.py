@@ -230,12 +230,7 @@ class _Check:
         head = self._end.head
         if self.position < head.last_position:
             self._require_event(rows)
-        if self._end.beyond is not None:
-            raise _Wrong(
-                Problem.ADDED_ROW,
-                self._end.beyond,
-                f"it is beyond the head of the log, which says {head.last_position}",
-            )
+        self._refuse_beyond(self._end)
         if self.position < head.last_position:
             raise _Wrong(Problem.MISSING_COMMIT, self.position + 1, "no commit stands for it")
         if self._end.covered is not None:
@@ -249,6 +244,15 @@ class _Check:
             raise _Wrong(
                 Problem.MOVED_HEAD, self.position, "the head has another chain than the last commit"
             )
+
+    @staticmethod
+    def _refuse_beyond(end: LogEnd) -> None:
+        """Refuse events beyond the head, and commits that stand for none."""
+        why = f"it is beyond the head of the log, which says {end.head.last_position}"
+        if end.beyond is not None:
+            raise _Wrong(Problem.ADDED_ROW, end.beyond, why)
+        if end.commit_beyond is not None:
+            raise _Wrong(Problem.ADDED_COMMIT, end.commit_beyond, why)
 
     def _require_event(self, rows: Iterator[ProvenRow]) -> None:
         row, at, last = next(rows, None), self.position + 1, self._end.head.last_position

@@ -220,7 +220,7 @@ def test_a_log_without_a_head_is_missing(log, tamper):
                 "DELETE FROM event_log WHERE position > 4",
                 "UPDATE event_log_head SET last_position = 4",
             ],
-            (Problem.ADDED_ROW, 5, 5),
+            (Problem.ADDED_COMMIT, 5, 5),
         ),
         (
             [
