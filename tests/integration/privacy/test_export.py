@@ -20,6 +20,7 @@ ELSEWHERE = {
     "event_archive_user": "an index into archived events",
     "activity_feed": "made of events",
     "access_versions": "a number for caches",
+    "passkey_challenges": "a random number that lives for minutes",
     "mfa_throttle": "a count of attempts, which has no history",
 }
 """Tables that name accounts and are no section of an export, and why."""
