@@ -102,10 +102,17 @@ class ExternalIdentities:
             self._journal.record_profile(work, account, "EmailVerified")
         return found
 
-    def unlink(self, work: UnitOfWork, identity: ExternalIdentity) -> None:
-        """Let an identity no longer open its account; all sessions of the account end.
+    def unlink(
+        self, work: UnitOfWork, identity: ExternalIdentity, *, keep: int | None = None
+    ) -> None:
+        """Let an identity no longer open its account; the sessions of the account end.
 
         Who came in by it is out with it.
+
+        Args:
+            work: the unit of work.
+            identity: what is unlinked.
+            keep: the id of the session that goes on: the one in which this was asked for.
 
         Raises:
             LastLoginWayError: the account has no password and no other identity.
@@ -117,7 +124,7 @@ class ExternalIdentities:
             raise LastLoginWayError("this is the only way to log in: set a password first")
         data = {"identity_id": identity.id, "issuer": identity.issuer}
         self._factors.record(work, account, "IdentityUnlinked", data)
-        self._factors.end_sessions(work, account)
+        self._factors.end_sessions(work, account, keep=keep)
         work.external_identities.delete(identity)
 
     def _match(self, work: UnitOfWork, email: str | None, *, verified: bool) -> User:

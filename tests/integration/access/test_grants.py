@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 import pytest
@@ -14,13 +13,6 @@ from rootstream_db.testing import EPOCH
 from tests.factories import make_stream, make_user
 
 HOUR = timedelta(hours=1)
-
-
-@dataclass
-class Session:
-    """What an application has after validating a token."""
-
-    user_id: int
 
 
 def test_what_nobody_granted_is_denied_and_the_error_says_what_was_missing(access, user, stream):
@@ -42,10 +34,12 @@ def test_everybody_with_an_account_is_a_viewer(access, user):
     )
 
 
-def test_an_account_its_id_and_its_session_are_the_same_subject(access, user, grant):
+def test_an_account_its_id_and_its_session_are_the_same_subject(rootstream, access, user, grant):
     grant(user, "admin")
+    with rootstream.transaction() as work:
+        issued = rootstream.sessions.create(work, user)
 
-    for subject in (user, user.id, Session(user.id)):
+    for subject in (user, user.id, rootstream.sessions.validate(issued.token)):
         access.require(subject, "access.manage")
 
 

@@ -12,6 +12,7 @@ from rootstream_db.errors import (
     InvalidCredentialsError,
     LastLoginWayError,
     NotFoundError,
+    SessionRevokedError,
     ValidationError,
 )
 from rootstream_db.testing import EPOCH
@@ -243,18 +244,21 @@ def test_of_the_last_two_ways_one_stays_though_both_go_at_once(rootstream, ident
     assert 1 == len(refusals)
 
 
-def test_unlinking_ends_the_sessions_of_the_account(
+def test_unlinking_ends_the_sessions_of_the_account_but_the_one_it_was_asked_for_in(
     rootstream, identities, login, link, user, events_of
 ):
     link(user)
     with rootstream.transaction() as work:
-        before = work.users.get_one(user.id).auth_epoch
-        identities.unlink(work, work.external_identities.get_by_subject(ISSUER, "7"))
+        here, there = (rootstream.sessions.create(work, user) for _ in range(2))
     with rootstream.transaction() as work:
-        assert before + 1 == work.users.get_one(user.id).auth_epoch
+        identity = work.external_identities.get_by_subject(ISSUER, "7")
+        identities.unlink(work, identity, keep=here.session.id)
 
+    assert user.id == rootstream.sessions.validate(here.token).user_id
+    with pytest.raises(SessionRevokedError):
+        rootstream.sessions.validate(there.token)
     assert "no_account" == refused(login)
-    seen = [kind for kind, _ in events_of("User", user.id)]
+    seen = [kind for kind, _ in events_of("User", user.id) if "Session" not in kind]
     assert ["IdentityLinked", "SecurityNoticeDue", "IdentityUnlinked", "SecurityNoticeDue"] == seen
 
 
