@@ -15,6 +15,7 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 from typing import Final, Literal
 
 from rootstream_db.errors import InvalidTokenError
@@ -106,8 +107,14 @@ def read_form(token: object) -> TokenForm:
         raise _refused("shape")
     if match["checksum"] != checksum(token[:-CHECKSUM_LENGTH]):
         raise _refused("checksum")
+    return _form(match["kind"], match["version"])
+
+
+@lru_cache(maxsize=64)
+def _form(kind: str, version: str) -> TokenForm:
+    """Return the form, made once for each kind and version: it is asked for at every request."""
     try:
-        return TokenForm(TokenKind(match["kind"]), int(match["version"]))
+        return TokenForm(TokenKind(kind), int(version))
     except ValueError:
         raise _refused("kind") from None
 
