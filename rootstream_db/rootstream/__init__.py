@@ -174,6 +174,7 @@ class RootStream(Foundation):
             keyring=self.keyring,
             tokens=self.tokens,
             sessions=self.sessions,
+            security=self.security,
         )
 
     @Part

@@ -90,6 +90,7 @@ class Foundation(Parts):
         """The event log: append, read, replay."""
         from rootstream_db.services.event_archive import ArchiveReader
         from rootstream_db.services.event_store import EventStore, Wakeup
+        from rootstream_db.services.security_events import ChangeMonitor
 
         wakeup = Wakeup(self.bus) if self.settings.redis.url is not None else None
         return EventStore(
@@ -97,6 +98,7 @@ class Foundation(Parts):
             clock=self.clock,
             wakeup=wakeup,
             subjects=self.subjects,
+            on_append=ChangeMonitor(self.security).notice,
             archive=ArchiveReader(self.settings.events.archive_directory),
         )
 

@@ -5,11 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from rootstream_db.models.users import User
-from rootstream_db.services.accounts.watch import Unwatched
 
 if TYPE_CHECKING:
     from rootstream_db.cache import RedisCache
-    from rootstream_db.services.accounts.watch import AccountWatch
     from rootstream_db.services.event_store import EventStore
     from rootstream_db.unit_of_work import UnitOfWork
 
@@ -24,16 +22,9 @@ class AccountJournal:
     be erased.
     """
 
-    def __init__(
-        self,
-        events: EventStore,
-        cache: RedisCache | None = None,
-        *,
-        watch: AccountWatch | None = None,
-    ) -> None:
+    def __init__(self, events: EventStore, cache: RedisCache | None = None) -> None:
         self._events = events
         self._cache = cache
-        self._watch = watch or Unwatched()
 
     def record(
         self,
@@ -55,7 +46,6 @@ class AccountJournal:
             user_id=user.id,
             subject_id=user.public_id,
         )
-        self._watch.changed(work, user, event)
 
     def record_profile(
         self,

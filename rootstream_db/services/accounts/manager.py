@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from rootstream_db.cache import RedisCache
     from rootstream_db.database import Database
     from rootstream_db.security.token_mint import TokenMint
-    from rootstream_db.services.accounts.watch import AccountWatch
+    from rootstream_db.services.accounts.watch import LoginWatch
     from rootstream_db.services.event_store import EventStore
     from rootstream_db.services.sessions import SessionManager
     from rootstream_db.settings import AccountSettings
@@ -62,7 +62,7 @@ class AccountManager:
             ``sessions.max_stale``.
         on_standing: told in the same unit of the id of an account that was closed or opened, or is
             about to be deleted.
-        watch: who is told of logins and changes, and may slow attackers down.
+        watch: who is told of logins, and may slow attackers down.
     """
 
     def __init__(
@@ -76,13 +76,12 @@ class AccountManager:
         hasher: PasswordHasher | None = None,
         sessions: SessionManager | None = None,
         on_standing: Callable[[UnitOfWork, int], object] | None = None,
-        watch: AccountWatch | None = None,
+        watch: LoginWatch | None = None,
     ) -> None:
-        watch = watch or Unwatched()
         self._settings = settings
         self._sessions = sessions
         self._on_standing = on_standing
-        self._journal = AccountJournal(events, cache, watch=watch)
+        self._journal = AccountJournal(events, cache)
         self._tokens = OneTimeTokens(tokens, settings)
         self._passwords = AccountPasswords(
             settings,
@@ -92,7 +91,7 @@ class AccountManager:
             devices=KnownDevices(tokens),
             journal=self._journal,
             end_sessions=self._end_sessions,
-            watch=watch,
+            watch=watch or Unwatched(),
         )
 
     def register(

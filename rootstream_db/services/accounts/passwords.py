@@ -13,7 +13,7 @@ from rootstream_db.services.accounts.known_devices import KnownDevices
 from rootstream_db.services.accounts.lockout import LoginLockout
 from rootstream_db.services.accounts.rules import check_password, normal_login
 from rootstream_db.services.accounts.tokens import OneTimeTokens
-from rootstream_db.services.accounts.watch import AccountWatch, LoginAttempt
+from rootstream_db.services.accounts.watch import LoginAttempt, LoginWatch
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -40,7 +40,7 @@ class AccountPasswords:
         devices: KnownDevices,
         journal: AccountJournal,
         end_sessions: Callable[[UnitOfWork, User, RevokeReason], int],
-        watch: AccountWatch,
+        watch: LoginWatch,
     ) -> None:
         self._settings = settings
         self._hasher = hasher

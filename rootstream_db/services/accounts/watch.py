@@ -1,4 +1,4 @@
-"""Who watches what happens to accounts: an interface, so that logins know nothing of its keeper."""
+"""Who watches logins: an interface, so that logins know nothing of its keeper."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ class LoginAttempt:
     device: bytes | None = None
 
 
-class AccountWatch(Protocol):
-    """Is told of logins and changes; only ``admit`` may refuse, the rest never raises."""
+class LoginWatch(Protocol):
+    """Is told of logins; only ``admit`` may refuse, the rest never raises."""
 
     def admit(self, attempt: LoginAttempt) -> None:
         """Let an attempt go on.
@@ -46,9 +46,6 @@ class AccountWatch(Protocol):
     def succeeded(self, work: UnitOfWork, attempt: LoginAttempt, user: User) -> None:
         """Hear of a good login that is about to be committed."""
 
-    def changed(self, work: UnitOfWork, user: User, event: str) -> None:
-        """Hear of an event of the account that is about to be committed."""
-
 
 class Unwatched:
     """Nobody watches."""
@@ -62,7 +59,4 @@ class Unwatched:
         """Hear nothing."""
 
     def succeeded(self, work: UnitOfWork, attempt: LoginAttempt, user: User) -> None:
-        """Hear nothing."""
-
-    def changed(self, work: UnitOfWork, user: User, event: str) -> None:
         """Hear nothing."""

@@ -39,6 +39,7 @@ class EventStore(AggregateLoader):
         subjects: the keys that personal fields are sealed with; default: under the development
             master key.
         archive: reads archived events; without it they are out of reach.
+        on_append: shown the events that a unit appends, to plan what follows its commit.
     """
 
     def __init__(
@@ -50,10 +51,12 @@ class EventStore(AggregateLoader):
         wakeup: Wakeup | None = None,
         subjects: SubjectKeys | None = None,
         archive: ArchiveReader | None = None,
+        on_append: Callable[[UnitOfWork, Sequence[PendingEvent]], object] | None = None,
     ) -> None:
         super().__init__(database, wakeup=wakeup, archive=archive)
         self._clock = clock
         self._max_payload_bytes = max_payload_bytes
+        self._on_append = on_append
         self.subjects = subjects or SubjectKeys(database, development_keyring)
 
     def append(  # noqa: PLR0917 - to this aggregate, this event: the order of the sentence
@@ -169,6 +172,8 @@ class EventStore(AggregateLoader):
         """
         announce = self._wakeup.announce if self._wakeup is not None else None
         enqueue(work, events, announce=announce)
+        if self._on_append is not None:
+            self._on_append(work, events)
         self.plan_snapshots(work, events)
 
     def appender(self, **options: Any) -> AuditAppender:

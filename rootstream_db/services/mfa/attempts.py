@@ -15,13 +15,16 @@ from typing import TYPE_CHECKING, Final
 from rootstream_db.audit import current_audit_context
 from rootstream_db.errors import FactorDisabledError, TooManyAttemptsError
 from rootstream_db.models.mfa import MfaAttemptMethod, MfaOutcome, MfaThrottle
+from rootstream_db.models.security_events import SecurityEventKind
 from rootstream_db.services.accounts.journal import AGGREGATE
+from rootstream_db.services.security_events.values import Report
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from rootstream_db.database import Database
     from rootstream_db.services.event_store import EventStore
+    from rootstream_db.services.security_events import SecurityMonitor
     from rootstream_db.settings import MfaSettings
     from rootstream_db.unit_of_work import UnitOfWork
 
@@ -47,7 +50,15 @@ class AttemptLedger:
     owner out: whoever calls has checked the password, or a session.
     """
 
-    def __init__(self, database: Database, events: EventStore, settings: MfaSettings) -> None:
+    def __init__(
+        self,
+        database: Database,
+        events: EventStore,
+        settings: MfaSettings,
+        *,
+        security: SecurityMonitor | None = None,
+    ) -> None:
+        self._security = security
         self._database = database
         self._events = events
         self._settings = settings
@@ -83,6 +94,10 @@ class AttemptLedger:
                 work.mfa_throttle.clear(user_id, [method])
             else:
                 self._tell_if_disabled(work, user_id, method)
+        if self._security is not None and outcome is not MfaOutcome.ACCEPTED:
+            details = {"method": method.value, "outcome": outcome.value}
+            kind = SecurityEventKind.MFA_FAILED
+            self._security.record(Report(kind=kind, user_id=user_id, details=details))
 
     def clear(self, user_id: int, methods: Iterable[MfaAttemptMethod] = MfaAttemptMethod) -> None:
         """Forget the failures of these methods and open them."""

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from rootstream_db.security.keyring import KeyRing
     from rootstream_db.security.token_mint import TokenMint
     from rootstream_db.services.event_store import EventStore
+    from rootstream_db.services.security_events import SecurityMonitor
     from rootstream_db.services.sessions import SessionManager
     from rootstream_db.settings import MfaSettings
     from rootstream_db.unit_of_work import UnitOfWork
@@ -53,6 +54,7 @@ class MfaManager:
         tokens: the mint of trusted devices' tokens.
         sessions: what ends when a factor changes.
         hasher: of backup codes; one of the settings' cost unless given.
+        security: where failed attempts are recorded as security events.
 
     Attributes:
         passkeys: registering passkeys and taking their signatures; needs the extra ``webauthn``.
@@ -68,10 +70,11 @@ class MfaManager:
         tokens: TokenMint,
         sessions: SessionManager,
         hasher: PasswordHasher | None = None,
+        security: SecurityMonitor | None = None,
     ) -> None:
         self._settings = settings
         self._changes = FactorChanges(events, sessions)
-        self._ledger = AttemptLedger(database, events, settings)
+        self._ledger = AttemptLedger(database, events, settings, security=security)
         self._authenticators = Authenticators(settings, keyring, self._ledger)
         self._backup_codes = BackupCodes(
             hasher or PasswordHasher(settings.backup_code_hash), self._ledger

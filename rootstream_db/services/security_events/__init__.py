@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from rootstream_db.services.security_events.changes import ChangeMonitor
 from rootstream_db.services.security_events.logins import LoginMonitor
 from rootstream_db.services.security_events.monitor import SecurityMonitor
 from rootstream_db.services.security_events.values import (
@@ -13,6 +14,7 @@ from rootstream_db.services.security_events.values import (
 )
 
 __all__ = [
+    "ChangeMonitor",
     "Finding",
     "GeoPoint",
     "GeoResolver",

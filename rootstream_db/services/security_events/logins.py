@@ -37,11 +37,6 @@ _REMEMBERED_LOGINS: Final = 50
 """Good logins of an account that tell which devices and places are known."""
 
 _LOGIN_KINDS: Final = {SecurityEventKind.LOGIN_FAILED, SecurityEventKind.LOGIN_SUCCEEDED}
-_OF_ACCOUNTS: Final = {
-    "PasswordChanged": SecurityEventKind.PASSWORD_CHANGED,
-    "PasswordReset": SecurityEventKind.PASSWORD_RESET,
-    "UserDeactivated": SecurityEventKind.ACCOUNT_CLOSED,
-}
 
 
 class LoginMonitor:
@@ -124,12 +119,6 @@ class LoginMonitor:
         """Record a good login once it is committed, and look whether its owner could make it."""
         report = _report(attempt, SecurityEventKind.LOGIN_SUCCEEDED, user.id)
         work.after_commit(lambda: self._admitted(attempt, report, user.id), name="record the login")
-
-    def changed(self, work: UnitOfWork, user: User, event: str) -> None:
-        """Record a change of an account that bears on its security."""
-        kind = _OF_ACCOUNTS.get(event)
-        if kind is not None:
-            self._monitor.record_after(work, Report(kind=kind, user_id=user.id))
 
     def _admitted(self, attempt: LoginAttempt, report: Report, user_id: int) -> None:
         if attempt.ip_address is not None and attempt.device is None:

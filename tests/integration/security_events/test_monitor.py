@@ -10,6 +10,7 @@ import pytest
 from sqlalchemy import text
 
 from rootstream_db import audit
+from rootstream_db.errors import AuthenticationError
 from rootstream_db.models import RiskLevel, SecurityEventKind
 from rootstream_db.services.security_events import Report
 from rootstream_db.testing import EPOCH
@@ -127,3 +128,49 @@ def test_what_cannot_be_stored_is_lost_and_nothing_else(rootstream, caplog):
         rootstream.security.record(Report(kind=KIND.MFA_FAILED, details={"x": object()}))
     assert 2 == rootstream.security.lost
     assert [] == kinds(rootstream)
+
+
+def test_changes_that_the_log_tells_of_are_security_events_once_they_are_committed(rootstream):
+    with rootstream.transaction() as work:
+        user = rootstream.accounts.register(
+            work, username="alice", email="alice@example.com", password="three words and more"
+        )
+        user_id = user.id
+        rootstream.streams.create(work, owner=user, name="Speedrun")
+        rootstream.accounts.change_password(
+            work, user, current="three words and more", new="four words and even more"
+        )
+        with pytest.raises(KeyError), work.savepoint():
+            rootstream.accounts.deactivate(work, user)
+            raise KeyError
+        assert [] == kinds(rootstream)
+    events = rootstream.security.list_events()
+    assert {KIND.KEY_ISSUED, KIND.PASSWORD_CHANGED} == {event.kind for event in events}
+    assert {user_id} == {event.user_id for event in events}
+    assert {"StreamKeyIssued", "PasswordChanged"} == {event.details["event"] for event in events}
+
+
+def test_a_replaced_token_that_turns_up_again_is_a_security_event(rootstream, clock):
+    with rootstream.transaction() as work:
+        user = make_user(work)
+        first = rootstream.sessions.create(work, user)
+    rootstream.sessions.rotate(first.token)
+    clock.advance(rootstream.settings.sessions.rotation_grace + timedelta(seconds=1))
+    with pytest.raises(AuthenticationError):
+        rootstream.sessions.validate(first.token)
+    (event,) = rootstream.security.list_events(risk=RiskLevel.HIGH)
+    assert (KIND.TOKEN_REUSED, user.id) == (event.kind, event.user_id)
+
+
+def test_a_wrong_second_factor_is_a_security_event(rootstream):
+    with rootstream.transaction() as work:
+        user = make_user(work)
+        enrollment = rootstream.mfa.enroll(work, user)
+    with pytest.raises(AuthenticationError), rootstream.transaction() as work:
+        rootstream.mfa.confirm(work, enrollment.id, "000000")
+    (event,) = rootstream.security.list_events()
+    assert (KIND.MFA_FAILED, user.id, "enrollment") == (
+        event.kind,
+        event.user_id,
+        event.details["method"],
+    )
