@@ -159,6 +159,16 @@ def reapply_erasures(
     invocation.output.result({"erased": erased}, f"{erased} persons were erased again")
 
 
+@command(app)
+def unlock(invocation: Invocation, login: Login) -> None:
+    """Open an account's login and second factors after too many failures."""
+    with invocation.rootstream() as rootstream, rootstream.transaction() as work:
+        user = find_user(work, login)
+        rootstream.accounts.unlock(work, user)
+        rootstream.mfa.unlock(work, user)
+    invocation.output.result(_facts(user), f"{user.username} is unlocked")
+
+
 @command(app, "delete-expired")
 def delete_expired(invocation: Invocation) -> None:
     """Delete expired one-time tokens and forgotten lockouts; for cron."""

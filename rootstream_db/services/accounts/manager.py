@@ -250,6 +250,13 @@ class AccountManager:
             )
         return account
 
+    def unlock(self, work: UnitOfWork, user: User) -> User:
+        """Open the account's login after too many failures, before its time."""
+        account = work.users.lock(user.id)
+        self._passwords.unlock(account)
+        self._journal.record(work, account, "LoginUnlocked")
+        return account
+
     def deactivate(self, work: UnitOfWork, user: User) -> User:
         """Close the account without deleting it: no login, session, token or stream key works."""
         account = work.users.lock(user.id)

@@ -112,6 +112,10 @@ class AccountPasswords:
         self._tokens.redeem(work, token, TokenPurpose.RESET_PASSWORD)
         return self._replace(work, account, new_hash, event="PasswordReset")
 
+    def unlock(self, account: User) -> None:
+        """Forget the failed logins of an account."""
+        self._lockout.clear(*_logins(account))
+
     def _check(self, password: str, *, username: str, email: str) -> None:
         check_password(
             password,

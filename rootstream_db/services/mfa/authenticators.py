@@ -89,14 +89,13 @@ class Authenticators:
         sealed = self._keyring.seal(
             totp.secret, purpose=PURPOSE, context=secret_context(account.id, factor_id)
         )
-        expires_at = work.now + self._settings.enrollment_ttl
-        work.mfa_factors.add(
+        row = work.mfa_factors.add(
             MfaFactor(
                 id=factor_id,
                 user_id=account.id,
                 kind=FactorKind.TOTP,
                 label=name,
-                enrollment_expires_at=expires_at,
+                enrollment_expires_at=work.now + self._settings.enrollment_ttl,
                 secret=sealed,
                 secret_key_id=self._keyring.key_id(sealed),
                 algorithm=totp.algorithm,
@@ -104,12 +103,15 @@ class Authenticators:
                 period_seconds=totp.period,
             )
         )
-        return Enrollment(
-            id=factor_id,
-            label=name,
-            secret=encode_secret(totp.secret),
-            uri=totp.uri(issuer=self._settings.issuer, account=account.username),
-            expires_at=expires_at,
+        return self._shown(row, totp, account)
+
+    def pending(self, work: UnitOfWork, account: User) -> tuple[Enrollment, ...]:
+        """Return the account's enrolments that can still be confirmed, oldest first."""
+        rows = work.mfa_factors.list_by_user(account.id)
+        return tuple(
+            self._shown(row, self._opened(row).totp, account)
+            for row in rows
+            if row.kind is FactorKind.TOTP and row.is_pending(work.now)
         )
 
     def confirm(self, work: UnitOfWork, enrollment_id: uuid.UUID, code: str) -> MfaFactor:
@@ -166,6 +168,15 @@ class Authenticators:
             self._ledger.record(user_id, method, MfaOutcome.REUSED, factor_id=factor_id)
             raise CodeReusedError("this code was used before: wait for the next one")
         raise self._wrong(work, devices, code, method)
+
+    def _shown(self, row: MfaFactor, totp: Totp, account: User) -> Enrollment:
+        return Enrollment(
+            id=row.id,
+            label=row.label,
+            secret=encode_secret(totp.secret),
+            uri=totp.uri(issuer=self._settings.issuer, account=account.username),
+            expires_at=row.enrollment_expires_at or row.created_at,
+        )
 
     def _opened(self, row: MfaFactor) -> _Device:
         context = secret_context(row.user_id, row.id)

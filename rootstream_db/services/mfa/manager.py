@@ -130,6 +130,13 @@ class MfaManager:
         account = work.users.lock(user.id)
         return self._authenticators.enroll(work, account, label=label, secret=secret)
 
+    def list_enrollments(self, work: UnitOfWork, user: User) -> tuple[Enrollment, ...]:
+        """Return the account's apps that can still be confirmed, oldest first.
+
+        Only these show their secret again; that of a confirmed app never leaves the database.
+        """
+        return self._authenticators.pending(work, user)
+
     def confirm(
         self,
         work: UnitOfWork,
