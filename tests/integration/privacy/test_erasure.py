@@ -13,6 +13,7 @@ from rootstream_db.models import Base
 from rootstream_db.rootstream import RootStream
 from rootstream_db.services.event_store import ERASED, Aggregate
 from rootstream_db.services.privacy import Erasure, append_ledger, read_ledger
+from rootstream_db.settings import EventSettings
 from tests.fixtures.doom import doomed
 from tests.integration.privacy.conftest import PERSONAL, register
 
@@ -138,6 +139,25 @@ def test_snapshots_that_may_know_her_are_dropped(rootstream, ann, bob):
     assert events.get_latest_snapshot("User", str(ann.user.id)) is None
     assert events.get_latest_snapshot("User", str(bob.id)) is not None
     assert ERASED is events.load("User", str(ann.user.id)).state["name"]
+
+
+def test_what_was_archived_is_erased_with_it(rootstream, ann, tmp_path):
+    events = EventSettings(archive_directory=tmp_path)
+    settings = rootstream.settings.model_copy(update={"events": events})
+    with RootStream(settings, clock=rootstream.clock) as rs:
+        state, version = {"name": "ann_smith"}, 1
+        rs.events.create_snapshot("User", str(ann.user.id), state, version)
+        rs.event_archive.archive(keep=1)
+        (first, *_) = rs.events.read_all()
+        assert "ann_smith" == rs.events.personal_of(first)["username"]
+        assert b"".join(rs.privacy.export_user(ann.user.id)).count(b"UserRegistered") == 1
+
+        erase(rs, ann.user)
+
+        assert ERASED is rs.events.personal_of(first)["username"]
+        assert rs.events.get_latest_snapshot("User", str(ann.user.id)) is None
+        assert rs.events.verify().ok
+        assert [mark for mark in PERSONAL if mark in everything_stored(rs)] == []
 
 
 def test_another_process_that_knew_the_key_forgets_it_at_once(rootstream, ann):
