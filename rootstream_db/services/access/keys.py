@@ -112,7 +112,7 @@ class ApiKeys:
         key = work.api_keys.add(
             _row(token, user.id, _scopes(scopes), label=check_label(label), expires_at=expires_at)
         )
-        self._journal.user(work, user.id, "ApiKeyIssued", _facts(key))
+        self._record(work, key, "ApiKeyIssued")
         return key, token.text
 
     def authenticate(self, token: object) -> ApiKeyInfo:
@@ -171,9 +171,8 @@ class ApiKeys:
         old.expires_at = ends if old.expires_at is None else min(old.expires_at, ends)
         old.version += 1
         self._changes.of_version(work, self._key(old.key_hash), old.version)
-        data = {**_facts(old), "successor_id": new.id}
-        self._journal.user(work, old.user_id, "ApiKeyRotated", data)
-        self._journal.user(work, old.user_id, "ApiKeyIssued", _facts(new))
+        self._record(work, old, "ApiKeyRotated", successor_id=new.id)
+        self._record(work, new, "ApiKeyIssued")
         return new, token.text
 
     def revoke(self, work: UnitOfWork, key: ApiKey) -> AccessChange:
@@ -186,8 +185,13 @@ class ApiKeys:
         if held.revoked_at is None:
             held.revoked_at = work.now
             held.version += 1
-            self._journal.user(work, held.user_id, "ApiKeyRevoked", _facts(held))
+            self._record(work, held, "ApiKeyRevoked")
         return self._changes.of_version(work, self._key(held.key_hash), held.version)
+
+    def _record(self, work: UnitOfWork, key: ApiKey, event: str, **more: Any) -> None:
+        # What somebody called a key is about them, and erased with them.
+        personal = {"label": key.label} if key.label else None
+        self._journal.user(work, key.user_id, event, {**_facts(key), **more}, personal=personal)
 
     def _load(self, digest: bytes, cached_as: Key) -> ApiKeyInfo:
         """Return the key as PostgreSQL has it, and keep it for the next time."""
@@ -257,7 +261,6 @@ def _facts(key: ApiKey) -> dict[str, Any]:
     return {
         "api_key_id": key.id,
         "prefix": key.prefix,
-        "label": key.label,
         "scopes": key.scopes,
         "expires_at": None if key.expires_at is None else key.expires_at.isoformat(),
     }

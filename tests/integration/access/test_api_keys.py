@@ -375,3 +375,6 @@ def test_every_change_of_a_key_is_an_event(rootstream, keys, user, issue, revoke
         ("ApiKeyIssued", new.id),
         ("ApiKeyRevoked", new.id),
     ] == seen
+    told = list(rootstream.events.read("User", str(user.id)))
+    assert "bot" not in str([event.data for event in told])
+    assert {"label": "bot"} == rootstream.events.personal_of(told[0])
