@@ -93,9 +93,10 @@ class SubjectKeys:
         if known is None:
             known = work.users.get_subject_id(user_id)
             if known is not None:
-                self._subjects[user_id] = known
-                while len(self._subjects) > self._capacity:
-                    self._subjects.pop(next(iter(self._subjects)), None)
+                with self._lock:
+                    self._subjects[user_id] = known
+                    if len(self._subjects) > self._capacity:
+                        del self._subjects[next(iter(self._subjects))]
         return known
 
     def for_sealing(self, work: UnitOfWork, subject_id: uuid.UUID) -> SubjectCipher | None:
@@ -130,7 +131,10 @@ class SubjectKeys:
             with nullcontext(work) if work is not None else self._database.read() as unit:
                 found = unit.subject_keys.find_wrapped(missing)
             for subject_id in missing:
-                ciphers[subject_id] = self._keep(subject_id, found.get(subject_id))
+                # Who has no key may get one any time: only an erasure is remembered.
+                ciphers[subject_id] = (
+                    self._keep(subject_id, found[subject_id]) if subject_id in found else None
+                )
         return ciphers
 
     def erase(self, work: UnitOfWork, subject_id: uuid.UUID) -> bool:

@@ -136,6 +136,15 @@ def test_nothing_more_is_kept_of_somebody_who_was_erased(database, events):
     assert 0 == keys_in(database, "count(wrapped)")
 
 
+def test_who_has_no_key_yet_is_not_taken_for_erased(database, events):
+    with database.transaction() as work:
+        events.append(work, "Member", "1", "Invited", {}, subject_id=ANN)
+    (invited,) = events.read("Member", "1")
+    assert {} == events.personal_of(invited)
+    joined(events, database)
+    assert [{}, MAIL] == events.personal_of_many(events.read("Member", "1"))
+
+
 def test_nothing_more_is_kept_within_the_unit_that_erases(database, events):
     joined(events, database)
     with database.transaction() as work:
