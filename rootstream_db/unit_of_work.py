@@ -148,9 +148,9 @@ class UnitOfWork:
     def last_statement(self) -> AbstractContextManager[object]:
         """Let the statement of the block be the whole transaction, if it is all the unit does.
 
-        For the one statement of a before-commit action: if nothing was sent before it and nothing
-        can follow, it needs no BEGIN and no COMMIT, two round trips of three. In any other unit the
-        block is part of the transaction, as always.
+        For a before-commit action that ends with the block: if nothing was sent before it and
+        nothing can follow, it needs no BEGIN and no COMMIT, two round trips of three. In any other
+        unit the block is part of the transaction, as always.
         """
         session = self.session
         unwritten = session.new or session.dirty or session.deleted

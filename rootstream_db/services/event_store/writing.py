@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Final
 
@@ -38,14 +39,21 @@ def enqueue(
     pending = work.pending(_KIND)
     if events and not pending:
         # A key of its own each time: another before-commit action may append after this one ran.
-        work.before_commit(partial(write_pending, work), key=object())
+        work.before_commit(partial(_write_last, work), key=object())
         if announce is not None:
             work.after_commit(announce, name="announcement of new events")
     pending.extend(events)
 
 
-def write_pending(work: UnitOfWork) -> None:
-    """Write what is pending in the unit; events learn where they stand."""
+def write_pending(
+    work: UnitOfWork, *, around: Callable[[], AbstractContextManager[object]] = nullcontext
+) -> None:
+    """Write what is pending in the unit; events learn where they stand.
+
+    Args:
+        work: the unit.
+        around: makes the context in which the one statement runs.
+    """
     pending: list[PendingEvent] = work.pending(_KIND)
     waiting = _not_written(work, pending)
     for event in waiting:
@@ -53,11 +61,16 @@ def write_pending(work: UnitOfWork) -> None:
             event.unsealed.seal(work, event)
     if waiting:
         batch = batch_of(waiting)
-        with work.last_statement():
+        with around():
             put(waiting, work.events.append_batch(batch))
     # What is written inside a savepoint may go with it: it is looked for again at the end.
     if not work.session.in_nested_transaction():
         pending.clear()
+
+
+def _write_last(work: UnitOfWork) -> None:
+    # Nothing of this action follows the statement, as something may where a unit writes early.
+    write_pending(work, around=work.last_statement)
 
 
 def _not_written(work: UnitOfWork, pending: Sequence[PendingEvent]) -> list[PendingEvent]:

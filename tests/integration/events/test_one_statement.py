@@ -150,6 +150,35 @@ def columns(user: object) -> dict[str, object]:
     return {name: getattr(user, name) for name in names}
 
 
+def test_an_append_flushed_by_the_last_action_goes_with_what_fails_after_it(database, events):
+    def append_and_fail() -> None:
+        say(events, work)
+        events.flush(work)
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError), database.transaction() as work:
+        work.before_commit(append_and_fail)
+    assert 0 == said(events)
+
+
+def test_a_server_that_ends_the_connection_is_met_as_in_every_unit(
+    clean_database_url, database, events
+):
+    """The connection is not used again, although it was in use a moment ago."""
+    with database.transaction() as work:
+        say(events, work)
+    terminate = "SELECT pg_terminate_backend(%s, 5000)"
+    with psycopg.connect(clean_database_url, autocommit=True) as other:
+        with database.read() as work:
+            pid = work.session.execute(text("SELECT pg_backend_pid()")).scalar_one()
+        assert (True,) == other.execute(terminate, [pid]).fetchone()
+    with pytest.raises(DatabaseUnavailableError), database.transaction() as work:
+        say(events, work)
+    with database.transaction() as work:
+        say(events, work)
+    assert 2 == said(events)
+
+
 def test_an_append_inside_a_savepoint_goes_with_it(database, events):
     with database.transaction() as work:
         with pytest.raises(ZeroDivisionError), work.savepoint():
