@@ -91,8 +91,11 @@ def _common(values: Any) -> Any:
 
 
 def _array(values: Sequence[object]) -> str:
-    """Return an array as PostgreSQL writes it; JSON differs in the brackets only, but for text."""
-    return f"{{{orjson.dumps(values).decode()[1:-1]}}}"
+    """Return an array as PostgreSQL writes it; JSON differs in the brackets only, but for text.
+
+    Ids and times of classes that libraries derive from Python's own are written by themselves.
+    """
+    return f"{{{orjson.dumps(values, default=str).decode()[1:-1]}}}"
 
 
 def _texts(values: Sequence[str | None]) -> str:

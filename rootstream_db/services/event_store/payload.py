@@ -8,7 +8,7 @@ value itself is never repeated. What remains: a float that is a whole number com
 from __future__ import annotations
 
 import uuid
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from enum import Enum
 from math import isfinite
@@ -27,6 +27,7 @@ MAX_DEPTH: Final = 32
 
 _LEAST: Final = -(2**63)
 _MOST: Final = 2**63 - 1
+_MINUTE: Final = timedelta(minutes=1)
 _SHOWN_KEY: Final = 40
 
 
@@ -92,6 +93,29 @@ def check_time(value: datetime, path: str) -> None:
         raise _refused(path, "is a naive datetime: give it a time zone")
 
 
+def instant(value: datetime, path: str) -> datetime:
+    """Return a time in UTC: some offsets, to the second, have no place in a text.
+
+    Raises:
+        ValidationError: it does not say where it is meant, or could not be read back.
+    """
+    check_time(value, path)
+    try:
+        return value.astimezone(UTC)
+    except OverflowError:
+        raise _refused(path, "is a time beyond the years 1 to 9999 of UTC") from None
+
+
+def check_number(value: int, path: str) -> None:
+    """Refuse a number that PostgreSQL's ``bigint`` cannot hold.
+
+    Raises:
+        ValidationError: it is an integer beyond 64 bits.
+    """
+    if not _LEAST <= value <= _MOST:
+        raise _refused(path, "is an integer beyond 64 bits")
+
+
 def _check(value: object, path: str, depth: int) -> None:
     if depth > MAX_DEPTH:
         raise _refused(path, f"is nested deeper than {MAX_DEPTH} levels")
@@ -138,11 +162,17 @@ def _check_scalar(value: object, path: str) -> None:
         case float() | Decimal() if not isfinite(value):
             raise _refused(path, "is not a finite number, which JSON does not know")
         case datetime():
-            check_time(value, path)
+            _check_written_time(value, path)
         case None | int() | float() | Decimal() | uuid.UUID():
             pass
         case _:
             raise _refused(path, f"is {_article(value)}, which JSON does not know")
+
+
+def _check_written_time(value: datetime, path: str) -> None:
+    check_time(value, path)
+    if (value.utcoffset() or _MINUTE) % _MINUTE:
+        raise _refused(path, "has an offset of seconds, which times as text do not know")
 
 
 def _step(key: object, path: str) -> str:

@@ -13,7 +13,7 @@ from rootstream_db.audit import AuditContext, current_audit_context
 from rootstream_db.clock import Clock
 from rootstream_db.correlation import current_correlation_id
 from rootstream_db.errors import ValidationError
-from rootstream_db.services.event_store.payload import check_text, check_time, encode
+from rootstream_db.services.event_store.payload import check_number, check_text, encode, instant
 from rootstream_db.services.event_store.personal import ORIGIN, PERSONAL, Unsealed, unsealed
 from rootstream_db.services.subject_keys import SubjectKeys
 
@@ -128,7 +128,7 @@ def prepare(
             event.subject_id,
             event.correlation_id or correlation_id,
             event.causation_id,
-            event.occurred_at or now,
+            now if event.occurred_at is None else instant(event.occurred_at, "occurred_at"),
         )
         pending = PendingEvent(
             event.event_id or new_id, *aggregate, event.event_type, expected_version, facts
@@ -181,10 +181,13 @@ def _audited(
 def _check_place(aggregate: tuple[str, str], expected_version: int | None) -> None:
     _check_name("aggregate_type", aggregate[0])
     _check_name("aggregate_id", aggregate[1])
-    if expected_version is not None and expected_version < EXISTS:
+    if expected_version is None:
+        return
+    if expected_version < EXISTS:
         raise ValidationError(
             "expected_version is a version, NEW, EXISTS or None", field="expected_version"
         )
+    check_number(expected_version, "expected_version")
 
 
 def _check(event: NewEvent, correlation_id: str | None) -> None:
@@ -196,8 +199,8 @@ def _check(event: NewEvent, correlation_id: str | None) -> None:
         raise ValidationError(
             f"schema_version is a number from 1 to {_SCHEMA_VERSIONS[-1]}", field="schema_version"
         )
-    if event.occurred_at is not None:
-        check_time(event.occurred_at, "occurred_at")
+    if event.user_id is not None:
+        check_number(event.user_id, "user_id")
 
 
 def _check_name(name: str, value: str) -> None:
