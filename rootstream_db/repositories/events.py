@@ -17,6 +17,7 @@ from sqlalchemy import (
     Select,
     SmallInteger,
     Text,
+    Uuid,
     any_,
     bindparam,
     cast,
@@ -163,9 +164,10 @@ class EventRepository:
 
     def list_stored_ids(self, event_ids: Iterable[uuid.UUID]) -> set[uuid.UUID]:
         """Return which of the ids are in the log, archived or not."""
-        given = list(event_ids)
-        live = select(EventLog.event_id).where(EventLog.event_id.in_(given))
-        archived = select(EventArchivedId.event_id).where(EventArchivedId.event_id.in_(given))
+        # One parameter, however many they are: a statement takes 65,535.
+        given = literal(list(event_ids), ARRAY(Uuid))
+        live = select(EventLog.event_id).where(EventLog.event_id == any_(given))
+        archived = select(EventArchivedId.event_id).where(EventArchivedId.event_id == any_(given))
         return set(self.session.scalars(live.union(archived)))
 
     def list_of_aggregate(

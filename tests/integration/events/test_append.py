@@ -203,6 +203,11 @@ def test_a_rolled_back_savepoint_takes_its_events_with_it(database, events, seen
     assert 1 == kept.version
 
 
+def test_any_number_of_ids_is_looked_up_at_once(database):
+    with database.transaction() as work:
+        assert set() == work.events.list_stored_ids(uuid.uuid4() for _ in range(66_000))
+
+
 def test_what_a_lost_savepoint_flushed_for_others_is_written_after_all(database, events, seen):
     with database.transaction() as work:
         events.append(work, "Stream", "7", "A", {})
