@@ -20,11 +20,12 @@ from rootstream_db.errors import ConfigurationError
 HASH_BYTES: Final = 32
 
 LARGEST_BLOCK: Final = 256 * 1024 * 1024
-"""Bytes of text that a block may claim to hold: far above what is written, far below the memory."""
+"""Bytes that a block may claim to hold or be: far above what is written, far below the memory."""
 
 LEVEL: Final = 9
 """Of zstd: more time than the default, less space. Reading is as fast at any level."""
 
+_LARGEST_FILE: Final = 2**62
 _FORMAT: Final = 1
 _MAGIC: Final = b"RSEVENT1"
 _SKIPPABLE: Final = 0x184D2A5E  # one of the sixteen numbers that RFC 8878 sets aside for this
@@ -153,7 +154,12 @@ def unpack_index(raw: bytes) -> Index:
 def _block(*numbers: int, sha256: str) -> Block:
     first_position, events, offset, size = map(int, numbers)
     block = Block(first_position, events, offset, size, bytes.fromhex(sha256))
-    if min(block[:4]) < 0 or block.events < 1:
+    if (
+        min(block[:4]) < 0
+        or block.events < 1
+        or block.size > LARGEST_BLOCK
+        or block.offset > _LARGEST_FILE
+    ):
         raise DamagedError("has a block of an impossible size")
     return block
 

@@ -77,9 +77,18 @@ def test_any_zstd_program_reads_a_whole_file(texts, events):
         (),
         (Block(1, 0, 0, 1, bytes(32)),),
         (Block(1, 1, -1, 1, bytes(32)),),
+        (Block(1, 1, 2**63, 1, bytes(32)),),
+        (Block(1, 1, 0, 2**62, bytes(32)),),
         (Block(1, 2, 0, 9, bytes(32)), Block(4, 1, 9, 9, bytes(32))),
     ],
-    ids=["no block", "an empty block", "a block before the file", "a hole"],
+    ids=[
+        "no block",
+        "an empty block",
+        "a block before the file",
+        "a block beyond any file",
+        "a block that would fill the memory",
+        "a hole",
+    ],
 )
 def test_an_index_that_cannot_be_is_refused(blocks):
     with pytest.raises(DamagedError):
