@@ -7,10 +7,12 @@ few comparisons. Everything else is decided by PostgreSQL.
 from __future__ import annotations
 
 import logging
+import threading
 from contextlib import suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
+from rootstream_db.cache.forks import watch_forks
 from rootstream_db.errors import (
     AuthBackendUnavailableError,
     CacheUnavailableError,
@@ -35,6 +37,7 @@ from rootstream_db.services.sessions.entry import (
     span,
 )
 from rootstream_db.services.sessions.info import SessionInfo
+from rootstream_db.services.sessions.rules import known_address
 from rootstream_db.services.sessions.store import ABSENT, ENDING, OVER, REPLACED
 from rootstream_db.services.sessions.verdict import Verdict, verdict_on
 
@@ -93,6 +96,8 @@ class SessionChecker:
             for version, key in mint.derived_keys("session entry").items()
         }
         self._generation = 0
+        self._learning = threading.Lock()
+        watch_forks(self)
         self._max_stale = span(settings.max_stale)
         self._touch_interval = span(settings.touch_interval)
         self._mfa_ttl = span(settings.mfa_ttl)
@@ -136,7 +141,13 @@ class SessionChecker:
 
     def learn_generation(self, generation: int) -> None:
         """Trust no entry of an older generation any more."""
-        self._generation = max(self._generation, generation)
+        if generation > self._generation:
+            with self._learning:
+                self._generation = max(self._generation, generation)
+
+    def after_fork(self) -> None:
+        """Replace a lock that another thread of the parent may have held."""
+        self._learning = threading.Lock()
 
     def _read(
         self, digest: bytes, pepper: str, now: int, ip_address: str | None, *, ask_postgres: bool
@@ -148,7 +159,7 @@ class SessionChecker:
             value = _UNREACHABLE
         entry = None if value is None else codec.decode(digest, value)
         if entry is not None and not ask_postgres and self._is_good(entry, now):
-            self._generation = max(self._generation, entry.generation)
+            self.learn_generation(entry.generation)
             return entry
         if value == OVER:
             raise _over()
@@ -256,7 +267,7 @@ class SessionChecker:
                     now=moment(now),
                     interval=settings.touch_interval,
                     idle=settings.idle_ttl,
-                    ip_address=ip_address,
+                    ip_address=known_address(ip_address),
                 )
         except StorageError as error:
             # The session holds all the same; the next use tries again.

@@ -12,7 +12,7 @@ from rootstream_db.errors import CacheUnavailableError, DeviceMismatchError
 from rootstream_db.models import RevokeReason
 from rootstream_db.models.sessions import FINGERPRINT_BYTES
 from rootstream_db.security.tokens import TokenKind
-from rootstream_db.services.sessions.rules import check_fingerprint
+from rootstream_db.services.sessions.rules import check_fingerprint, known_address
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -106,7 +106,9 @@ class DevicePolicy:
             )
 
     def _record(self, work: UnitOfWork, entry: Entry, ip_address: str | None) -> None:
-        self._endings.journal.used_elsewhere(work, entry.user_id, entry.session_id, ip_address)
+        self._endings.journal.used_elsewhere(
+            work, entry.user_id, entry.session_id, known_address(ip_address)
+        )
 
     def _suspend(
         self, work: UnitOfWork, digest: bytes, entry: Entry, ip_address: str | None

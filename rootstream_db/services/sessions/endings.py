@@ -18,6 +18,7 @@ most; with the row, whoever finds Redis again makes up for it.
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
@@ -42,6 +43,9 @@ TOPIC: Final = "sessions"
 For whoever holds something open for a session, such as a websocket. A message has ``digests`` and
 ``sessions``, the ids; ``everybody`` is true when all sessions ended.
 """
+
+_PAUSE_SECONDS: Final = 5.0
+"""Pause after Redis could not be told what it missed, though it was there: PostgreSQL was not."""
 
 _logger: Final = logging.getLogger(__name__)
 
@@ -71,6 +75,7 @@ class Endings:
         self._clock = clock
         self._losses_made_up_for = 0
         self._owes = False
+        self._not_before = 0.0
 
     def end(
         self, work: UnitOfWork, ended: Sequence[EndedSession], *, reason: RevokeReason
@@ -141,12 +146,15 @@ class Endings:
         has_to = anyway or self._owes or losses != self._losses_made_up_for
         if not has_to or not self._store.is_available:
             return
+        if not anyway and time.monotonic() < self._not_before:
+            return
         # First, so that of many threads that come here at once few do it.
         self._losses_made_up_for, self._owes = losses, False
         try:
             self.drain()
         except StorageError as error:
             self._owes = True
+            self._not_before = time.monotonic() + _PAUSE_SECONDS
             _logger.debug("invalidations wait for their next chance: %s", error)
 
     def drain(self) -> int:

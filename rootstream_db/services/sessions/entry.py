@@ -39,6 +39,7 @@ ENTRY_BYTES: Final = _BODY.size + _MAC_BYTES
 """Length of every entry; shorter values are marks."""
 
 _ORIGIN: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND: Final = timedelta(microseconds=1)
 
 
 class Entry(NamedTuple):
@@ -115,7 +116,8 @@ def microseconds(moment: datetime) -> int:
     """
     if moment.tzinfo is None:
         raise ValidationError("a time without a time zone names no moment", field="time")
-    return round(moment.timestamp() * 1_000_000)
+    # Not by way of a float, which holds microseconds until 2106.
+    return (moment - _ORIGIN) // _MICROSECOND
 
 
 def moment(at: int) -> datetime:
@@ -125,4 +127,4 @@ def moment(at: int) -> datetime:
 
 def span(length: timedelta) -> int:
     """Return a length of time in microseconds."""
-    return length // timedelta(microseconds=1)
+    return length // _MICROSECOND

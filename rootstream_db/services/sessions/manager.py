@@ -9,7 +9,6 @@ from rootstream_db.errors import ValidationError
 from rootstream_db.models import RevokeReason, User, UserSession
 from rootstream_db.security.assurance import MfaProof
 from rootstream_db.security.tokens import TokenKind
-from rootstream_db.services.accounts.rules import check_ip_address
 from rootstream_db.services.sessions.checker import SessionChecker
 from rootstream_db.services.sessions.devices import DevicePolicy
 from rootstream_db.services.sessions.endings import Endings
@@ -209,7 +208,7 @@ class SessionManager:
         return self._checker.check(
             token,
             device_fingerprint=None,
-            ip_address=check_ip_address(ip_address),
+            ip_address=ip_address,
             ask_postgres=True,
         )
 

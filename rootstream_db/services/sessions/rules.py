@@ -7,6 +7,7 @@ from typing import Final
 
 from rootstream_db.errors import ValidationError
 from rootstream_db.models import RevokeReason, User
+from rootstream_db.services.accounts.rules import check_ip_address
 
 MAX_USER_AGENT: Final = 500
 MAX_DEVICE_LABEL: Final = 120
@@ -62,6 +63,14 @@ def check_fingerprint(fingerprint: str | None) -> bytes | None:
             field="device_fingerprint",
         )
     return fingerprint.encode("utf-8", "surrogatepass")
+
+
+def known_address(address: str | None) -> str | None:
+    """Return the address of a request, or None if it is none; a proxy may say anything."""
+    try:
+        return check_ip_address(address)
+    except ValidationError:
+        return None
 
 
 def check_reason(reason: RevokeReason | str) -> RevokeReason:

@@ -98,11 +98,11 @@ class SessionStore:
 
     def get(self, digest: bytes) -> bytes | None:
         """Return the entry or the mark of a session, or None."""
-        return self._held.get(self._prefix_bytes + digest.hex().encode())
+        return self._held.get(self._key_bytes(digest))
 
     def fill(self, digest: bytes, value: bytes, entry: Entry) -> None:
         """Put an entry where nothing is."""
-        self._link.execute("SET", self._key(digest), value, "PX", self._life(entry), "NX")
+        self._held.put_new(self._key_bytes(digest), value, self._life(entry))
 
     def renew(self, digest: bytes, *, old: bytes, value: bytes, entry: Entry) -> None:
         """Put an entry where ``old`` is."""
@@ -158,6 +158,9 @@ class SessionStore:
 
     def _key(self, digest: bytes) -> str:
         return self._prefix + digest.hex()
+
+    def _key_bytes(self, digest: bytes) -> bytes:
+        return self._prefix_bytes + digest.hex().encode()
 
     def _life(self, entry: Entry) -> int:
         left = moment(entry.idle_expires_at) - self._clock()

@@ -199,6 +199,14 @@ def test_uses_are_written_down_once_a_minute(rootstream, sessions, log_in, clock
     assert (began + 2 * MINUTE, "192.0.2.9") == seen()
 
 
+def test_an_odd_address_is_no_reason_to_refuse_a_request(rootstream, sessions, log_in, clock):
+    issued = log_in(ip_address="192.0.2.1")
+    clock.advance(60)
+    assert clock() == sessions.validate(issued.token, ip_address="unknown").last_seen_at
+    with rootstream.transaction() as work:
+        assert "192.0.2.1" == work.sessions.get_one(issued.session.id).last_ip_address
+
+
 def test_a_clock_that_goes_backwards_neither_ends_nor_prolongs_a_session(sessions, log_in, clock):
     clock.advance(HOUR)
     issued = log_in()
