@@ -13,7 +13,15 @@ import pytest
 from sqlalchemy import text
 
 from rootstream_db.audit import acting
-from rootstream_db.models import Base, BillingAccount, Recording, Stream, StreamSession, User
+from rootstream_db.models import (
+    Base,
+    BillingAccount,
+    EndReason,
+    Recording,
+    Stream,
+    StreamSession,
+    User,
+)
 from rootstream_db.models.billing import UsageKind
 from rootstream_db.models.security_events import RiskLevel, SecurityEvent, SecurityEventKind
 from rootstream_db.models.stream_sessions import ViewerSession
@@ -100,7 +108,12 @@ def committed_copy(rootstream: RootStream) -> Callable[[], AbstractContextManage
 
 def _leave_traces(work: Any, user: User, stream: Stream, bill: BillingAccount) -> list[str]:
     now = work.now
-    broadcast = StreamSession(stream_id=stream.id, started_at=now - timedelta(hours=1))
+    broadcast = StreamSession(
+        stream_id=stream.id,
+        started_at=now - timedelta(hours=1),
+        ended_at=now,
+        end_reason=EndReason.STOPPED,
+    )
     work.session.add(broadcast)
     work.session.flush()
     files = [f"/recordings/{uuid.uuid4()}.mp4" for _ in range(3)]

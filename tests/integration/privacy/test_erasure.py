@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import threading
 import time
+import uuid
 
 import pytest
 from sqlalchemy import text
 
 from rootstream_db.cache.keys import USER
-from rootstream_db.errors import AuthenticationError, NotFoundError, ValidationError
+from rootstream_db.errors import (
+    AuthenticationError,
+    NotFoundError,
+    RootStreamError,
+    ValidationError,
+)
 from rootstream_db.models import Base
 from rootstream_db.rootstream import RootStream
 from rootstream_db.services.event_store import ERASED, Aggregate
 from rootstream_db.services.privacy import Erasure, append_ledger, read_ledger
+from rootstream_db.services.streams import LiveState
 from rootstream_db.settings import EventSettings
 from tests.fixtures.doom import doomed
 from tests.integration.privacy.conftest import PERSONAL, register
@@ -169,6 +177,75 @@ def test_another_process_that_knew_the_key_forgets_it_at_once(rootstream, ann):
         while other.events.personal_of(first)["username"] is not ERASED:
             assert time.monotonic() < deadline
             time.sleep(0.005)
+
+
+def test_a_process_that_was_cut_off_looks_again(rootstream, ann):
+    with RootStream(rootstream.settings, clock=rootstream.clock) as other:
+        (first, *_) = other.events.read_all()
+        assert "ann_smith" == other.events.personal_of(first)["username"]
+        with rootstream.transaction() as work:  # announced while nothing was heard
+            work.subject_keys.erase(ann.user.public_id, work.now)
+        assert "ann_smith" == other.events.personal_of(first)["username"]
+        rootstream.cache.client.client_kill_filter(_type="pubsub")
+        deadline = time.monotonic() + 10
+        while other.events.personal_of(first)["username"] is not ERASED:
+            assert time.monotonic() < deadline
+            time.sleep(0.005)
+
+
+def test_a_live_broadcast_ends(rootstream, ann):
+    with rootstream.transaction() as work:
+        _, key = rootstream.streams.issue_key(work, ann.stream)
+    lease = rootstream.streams.start(key, node="edge-1", ip_address=PERSONAL[3])
+    assert rootstream.streams.live_status(ann.stream.id).state is LiveState.LIVE
+    erase(rootstream, ann.user)
+    with pytest.raises(RootStreamError):
+        rootstream.streams.heartbeat(lease)
+    assert [mark for mark in PERSONAL if mark in everything_stored(rootstream)] == []
+
+
+def test_readers_and_writers_at_work_meet_no_error(rootstream, bob):
+    """Whoever appends and opens while somebody is erased gets what was there, or the marker."""
+    people = [uuid.uuid4() for _ in range(6)]
+    stop, failures, seen = threading.Event(), list[BaseException](), set[object]()
+
+    def use(number: int) -> None:
+        events = RootStream(rootstream.settings, clock=rootstream.clock)
+        with events as rs:
+            while not stop.is_set():
+                try:
+                    with rs.transaction() as work:
+                        person = people[number % len(people)]
+                        rs.events.append(
+                            work, "Member", "1", "Seen", {}, personal={"n": 1}, subject_id=person
+                        )
+                    recorded = list(rs.events.read("Member", "1"))
+                    seen.update(one["n"] for one in rs.events.personal_of_many(recorded))
+                except Exception as error:  # noqa: BLE001 - each is a finding
+                    failures.append(error)
+                number += 1
+
+    threads = [threading.Thread(target=use, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for person in people:
+        events_before = rootstream.events.head().last_position
+        deadline = time.monotonic() + 20
+        while rootstream.events.head().last_position < events_before + 8:
+            assert time.monotonic() < deadline
+            time.sleep(0.005)
+        with rootstream.transaction() as work:
+            rootstream.privacy.erase_subject(work, person)
+    stop.set()
+    for thread in threads:
+        thread.join()
+
+    assert [] == failures
+    assert {1, ERASED} == seen
+    rootstream.subjects.after_fork()
+    recorded = list(rootstream.events.read("Member", "1"))
+    assert {ERASED} == {one["n"] for one in rootstream.events.personal_of_many(recorded)}
+    assert rootstream.events.verify().ok
 
 
 def test_death_at_any_step_leaves_all_or_nothing(rootstream, settings, clock, ann):
