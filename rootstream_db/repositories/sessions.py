@@ -162,12 +162,13 @@ class SessionRepository(Repository[UserSession]):
         return self.session.scalar(query, execution_options=_UNSYNCHRONIZED)
 
     def carry_over(self, session_id: int, *, user_id: int, auth_epoch: int) -> bool:
-        """Let one open session go on in a new epoch of its account."""
+        """Let one session that is open in the epoch before go on in a new one of its account."""
         query = (
             update(UserSession)
             .where(
                 UserSession.id == session_id,
                 UserSession.user_id == user_id,
+                UserSession.auth_epoch == auth_epoch - 1,
                 UserSession.revoked_at.is_(None),
             )
             .values(auth_epoch=auth_epoch)

@@ -84,18 +84,20 @@ class SessionInfo:
         """Return the session if its user proved who they are that recently.
 
         What counts is the second factor if the session has one, else the login: somebody who found
-        an open session and a password must not get past an account that has two factors.
+        an open session and a password must not get past an account that has two factors. A trusted
+        device says nothing of who sits before it, so what counts then is the login as well.
 
         Raises:
             MfaRequiredError: the second factor has to be proved again.
             ReauthenticationRequiredError: the password has to be given again.
         """
         entry = self._entry
-        proved_at = entry.mfa_at or entry.authenticated_at
+        is_by_factor = entry.mfa_at and self.mfa_method is not MfaMethod.TRUSTED_DEVICE
+        proved_at = entry.mfa_at if is_by_factor else entry.authenticated_at
         if self._now - proved_at <= minutes * _MINUTE:
             return self
         message = f"this needs a proof that is at most {minutes:g} minutes old"
-        if entry.mfa_at:
+        if is_by_factor:
             raise MfaRequiredError(message, minutes=minutes)
         raise ReauthenticationRequiredError(message, minutes=minutes)
 

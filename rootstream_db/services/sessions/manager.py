@@ -146,7 +146,9 @@ class SessionManager:
         return self._database.run(lambda work: self._opener.rotate(work, held.session_id))
 
     def step_up(self, work: UnitOfWork, token: str, proof: MfaProof) -> IssuedSession:
-        """Raise the session to what a second factor proves; it gets another token.
+        """Let the session be worth what a second factor proves now; it gets another token.
+
+        That may be less than before: what a passkey proved is not prolonged by a code.
 
         Raises:
             AuthenticationError: as ``validate``; ``MfaRequiredError`` when the proof is too old.
@@ -163,7 +165,8 @@ class SessionManager:
         to be proved again. With ``device_fingerprint`` it belongs to that device from now on.
 
         Raises:
-            AuthenticationError: as ``validate``.
+            AuthenticationError: as ``validate``; ``InvalidCredentialsError`` when the password
+                changed after that login.
             PermissionDeniedError: the session is another account's.
         """
         return self._opener.reauthenticate(work, token, user, device_fingerprint=device_fingerprint)

@@ -102,7 +102,7 @@ class SessionOpener:
             limit=settings.max_per_user,
         )
         if proof is not None:
-            new = replace(new, **_proved(proof, user.id, AssuranceLevel.PASSWORD, work))
+            new = replace(new, **_proved(proof, user.id, work))
         return self._open(work, new, token, "SessionCreated")
 
     def rotate(self, work: UnitOfWork, session_id: int) -> IssuedSession:
@@ -112,7 +112,7 @@ class SessionOpener:
     def step_up(self, work: UnitOfWork, token: str, proof: MfaProof) -> IssuedSession:
         """Give a session another token and the assurance of a second factor."""
         row, _ = self._standing(work, token, _HOLDS)
-        changes = _proved(proof, row.user_id, row.level, work)
+        changes = _proved(proof, row.user_id, work)
         return self._replace(work, row, "SessionSteppedUp", **changes)
 
     def reauthenticate(
@@ -122,6 +122,8 @@ class SessionOpener:
         row, verdict = self._standing(work, token, _HOLDS_OR_SUSPENDED)
         if row.user_id != user.id:
             raise PermissionDeniedError("the session is another account's")
+        if row.auth_epoch != user.auth_epoch:
+            raise _account_changed()
         expires_at = work.now + self._settings.absolute_ttl
         changes: dict[str, Any] = {
             "authenticated_at": work.now,
@@ -191,9 +193,7 @@ class SessionOpener:
     ) -> IssuedSession:
         opened = work.sessions.open(new)
         if opened.outcome == "account":
-            raise InvalidCredentialsError(
-                "the account was closed or its password changed meanwhile: log in again"
-            )
+            raise _account_changed()
         if opened.outcome == "replaced":
             raise SessionRevokedError("the session ended or got another token meanwhile")
         session = work.sessions.adopt(new, opened)
@@ -211,16 +211,21 @@ class SessionOpener:
         return self._devices.digest(said, f"{TokenKind.SESSION}{token.version}")
 
 
-def _proved(
-    proof: MfaProof, user_id: int, level: AssuranceLevel, work: UnitOfWork
-) -> dict[str, Any]:
+def _account_changed() -> InvalidCredentialsError:
+    return InvalidCredentialsError(
+        "the account was closed or its password changed meanwhile: log in again"
+    )
+
+
+def _proved(proof: MfaProof, user_id: int, work: UnitOfWork) -> dict[str, Any]:
     """Return what a second factor changes about a session."""
     if proof.user_id != user_id:
         raise PermissionDeniedError("the second factor is another account's")
     if not timedelta(0) <= work.now - proof.verified_at <= PROOF_TTL:
         raise MfaRequiredError("the second factor was proved too long ago: prove it again")
     return {
-        "level": max(level, proof.level),
+        # No more than was proved now: a code must not prolong what a passkey proved before.
+        "level": max(AssuranceLevel.PASSWORD, proof.level),
         "mfa_method": proof.method,
         "mfa_at": proof.verified_at,
     }

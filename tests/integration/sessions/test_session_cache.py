@@ -88,7 +88,7 @@ def test_a_forged_entry_does_not_revive_a_dead_session(rootstream, redis, log_in
     issued = log_in()
     value = redis.get(key_of(issued))
     rootstream.sessions.revoke(issued.token)
-    redis.set(key_of(issued), value[:-1] + b"\0")
+    redis.set(key_of(issued), value[:-1] + bytes([value[-1] ^ 1]))
     with pytest.raises(SessionRevokedError):
         rootstream.sessions.validate(issued.token)
     assert b"X" == redis.get(key_of(issued))
