@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import replace
 from datetime import timedelta
 from functools import partial
@@ -14,11 +14,18 @@ from rootstream_db import RootStream
 from rootstream_db.cache.keys import SESSION, Keys
 from rootstream_db.security.tokens import TokenKind
 from rootstream_db.services.sessions.entry import ENTRY_BYTES
-from scripts.benchmarks.auth.ours import NOWHERE, OurSessions, beside, load_users
+from scripts.benchmarks.auth.ours import (
+    NOWHERE,
+    OpenSessionAlone,
+    OurSessions,
+    beside,
+    load_users,
+)
 from scripts.benchmarks.auth.peers import (
     SCHEMA,
     DjangoSessions,
     FlaskSessions,
+    Opener,
     Peer,
     RawPsycopg,
     RawRedis,
@@ -85,9 +92,12 @@ def fall_back(rootstream: RootStream, scale: Scale, report: Report) -> None:
 def create(rootstream: RootStream, scale: Scale, report: Report) -> None:
     """Measure logins, once the password is checked."""
     users = load_users(rootstream, "create", scale.sessions)
-    with peers_at(rootstream):
+    others = load_users(rootstream, "create_alone", scale.sessions)
+    alone = OpenSessionAlone(rootstream, others)
+    with peers_at(rootstream), closing(alone):
         openers = [
             _Opener(OurSessions(rootstream, "ours", users)),
+            _Opener(alone),
             _Opener(DjangoSessions("cached_db"), aim=CREATE_AIM),
             _Opener(DjangoSessions("db")),
             _Opener(FlaskSessions(rootstream)),
@@ -98,7 +108,7 @@ def create(rootstream: RootStream, scale: Scale, report: Report) -> None:
             rows,
             "one thread, one commit each; ours with the limit of sessions, an event and its chain",
         )
-        django = openers[1].opened + openers[2].opened
+        django = openers[2].opened + openers[3].opened
         with connect(rootstream) as connection:
             stored = _count(connection, f"{SCHEMA}.django_session")
             mine = _count(connection, "sessions WHERE user_id = ANY(%s)", [u.id for u in users])
@@ -130,7 +140,7 @@ class _Finder:
 class _Opener:
     """Opens sessions and counts them."""
 
-    def __init__(self, peer: Peer, *, aim: float | None = None) -> None:
+    def __init__(self, peer: Opener, *, aim: float | None = None) -> None:
         self.opened = 0
         self.rival = Rival(peer.name, self._run, aim, peer.renew)
         self._create = peer.create

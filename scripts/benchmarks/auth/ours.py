@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Sequence
+from datetime import timedelta
 from typing import Any
 
 from pydantic import SecretStr
@@ -11,8 +12,10 @@ from pydantic import SecretStr
 from rootstream_db import RootStream, Settings
 from rootstream_db.clock import utc_now
 from rootstream_db.models import User
-from rootstream_db.security.tokens import SecretText
-from scripts.benchmarks.foundation.rows import make_users
+from rootstream_db.repositories.session_rows import OPEN_SQL, NewSession
+from rootstream_db.security.assurance import AssuranceLevel
+from rootstream_db.security.tokens import SecretText, TokenKind
+from scripts.benchmarks.foundation.rows import Held, make_users
 
 CLIENT: Any = {
     "device_fingerprint": "Firefox 141/Linux/en",
@@ -48,6 +51,49 @@ class OurSessions:
         rootstream = self._rootstream
         with rootstream.transaction() as work:
             return rootstream.sessions.create(work, next(self._users), **CLIENT).token
+
+
+class OpenSessionAlone:
+    """The statement that opens a session, and nothing else: no event, no cache, no unit of work.
+
+    Args:
+        rootstream: where sessions are.
+        users: accounts that log in in turns.
+    """
+
+    name = "psycopg, open_session alone"
+
+    def __init__(self, rootstream: RootStream, users: Sequence[User]) -> None:
+        self._held = Held(rootstream, autocommit=True)
+        self._users = itertools.cycle(users)
+        self._mint = rootstream.tokens
+        self.renew: Callable[[], object] = self._held.renew
+        self.close = self._held.close
+
+    def create(self) -> SecretText:
+        """Open a session."""
+        now, user, token = utc_now(), next(self._users), self._mint.issue(TokenKind.SESSION)
+        new = NewSession(
+            user_id=user.id,
+            auth_epoch=user.auth_epoch,
+            token_hash=token.digest,
+            token_version=token.version,
+            now=now,
+            idle_expires_at=now + timedelta(days=1),
+            expires_at=now + timedelta(days=30),
+            level=AssuranceLevel.PASSWORD,
+            mfa_method=None,
+            authenticated_at=now,
+            mfa_at=None,
+            device_fingerprint=None,
+            device_label=CLIENT["device_label"],
+            ip_address=CLIENT["ip_address"],
+            user_agent=CLIENT["user_agent"],
+            location=None,
+            limit=10,
+        )
+        self._held.connection.execute(OPEN_SQL, new.parameters()).fetchone()
+        return token.text
 
 
 def load_users(rootstream: RootStream, prefix: str, count: int) -> list[User]:

@@ -35,8 +35,8 @@ FROM sessions AS s WHERE s.token_hash = %s
 """
 
 
-class Peer(Protocol):
-    """Keeps sessions.
+class Opener(Protocol):
+    """Opens sessions.
 
     Attributes:
         name: how the table calls it.
@@ -47,11 +47,15 @@ class Peer(Protocol):
     def create(self) -> Any:
         """Open a session and return what its client would send."""
 
-    def find(self, key: Any) -> object:
-        """Return whose session it is, or None."""
-
     def renew(self) -> object:
         """Take new connections."""
+
+
+class Peer(Opener, Protocol):
+    """Opens and finds sessions."""
+
+    def find(self, key: Any) -> object:
+        """Return whose session it is, or None."""
 
 
 def redis_url(rootstream: RootStream) -> str:
