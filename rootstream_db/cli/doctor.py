@@ -112,6 +112,18 @@ def _event_archive(rs: RootStream) -> Diagnosis:
     return Diagnosis("event archive", "ok", f"{len(archives)} files of old events, all there")
 
 
+def _access(rs: RootStream) -> Diagnosis:
+    settings = rs.settings.access
+    named = {"everyone_role": settings.everyone_role, "owner_role": settings.owner_role}
+    with rs.database.read() as work:
+        known = {role.name for role in work.roles.list_all()}
+    for setting, role in named.items():
+        if role and role not in known:
+            finding = f"access.{setting} names {role!r}, which is no role: it gives nothing"
+            return Diagnosis("access", "warning", finding)
+    return Diagnosis("access", "ok", f"{len(known)} roles")
+
+
 def _redis(rs: RootStream) -> Diagnosis:
     ping = rs.cache.ping()
     finding = f"{ping.server_version}, answers in {ping.latency_seconds * 1000:.1f} ms"
@@ -124,5 +136,6 @@ _EXAMINATIONS: dict[str, Callable[[RootStream], Diagnosis]] = {
     "clock": _clock,
     "partitions": _partitions,
     "event archive": _event_archive,
+    "access": _access,
     "redis": _redis,
 }

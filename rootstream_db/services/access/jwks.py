@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 
 import orjson
 
+from rootstream_db.cache.forks import watch_forks
 from rootstream_db.clock import Clock
 from rootstream_db.errors import IdentityProviderError, ValidationError
 
@@ -60,6 +61,11 @@ class KeySetCache:
         self._keys: tuple[Jwk, ...] = ()
         self._fetched_at: datetime | None = None
         self._tried_at: datetime | None = None
+        watch_forks(self)
+
+    def after_fork(self) -> None:
+        """Replace a lock that another thread of the parent may have held."""
+        self._lock = threading.Lock()
 
     def find(self, wanted: Callable[[Jwk], bool]) -> list[Jwk]:
         """Return the keys that are wanted; if there is none, those the issuer may have added.

@@ -138,3 +138,15 @@ def test_grants_that_ended_are_deleted_from_cron(alice, clean_database_url):
 
     assert {"deleted": 1} == access("delete-expired")
     assert ["moderator"] == [row["role"] for row in access("grants", "alice")["grants"]]
+
+
+def test_the_doctor_sees_a_role_that_is_named_and_not_there(monkeypatch):
+    def diagnosis():
+        result = CliRunner().invoke(app, ["doctor", "--json"])
+        found = json.loads(result.stdout)["diagnoses"]
+        return next(row for row in found if row["check"] == "access")
+
+    assert {"check": "access", "state": "ok", "finding": "5 roles"} == diagnosis()
+    monkeypatch.setenv("ROOTSTREAM_ACCESS__OWNER_ROLE", "onwer")
+    assert "warning" == diagnosis()["state"]
+    assert "names 'onwer', which is no role" in diagnosis()["finding"]
