@@ -10,6 +10,7 @@ BEGIN
 END
 $do$;
 
+DROP TABLE event_archive_subject;
 DROP TABLE event_archive_user;
 DROP TABLE event_archive_aggregate;
 DROP TABLE event_archived_id;

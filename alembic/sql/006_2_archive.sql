@@ -1,5 +1,5 @@
 -- The archive: old events live on in files. What is written here says where, and what the log must
--- go on knowing about them: their ids, and which aggregates and users they are about.
+-- go on knowing about them: their ids, and which aggregates, users and persons they are about.
 
 -- What an event says, as one digest: the parts that count when an append is repeated, see
 -- append_events. As in event_row_hash the input is made of stored values.
@@ -74,6 +74,16 @@ CREATE TABLE event_archive_user (
     CONSTRAINT pk_event_archive_user PRIMARY KEY (user_id, log_id, last_position)
 );
 
+-- The same by whose personal data they hold: for the copy a person may ask for, and for what is
+-- dropped at an erasure.
+CREATE TABLE event_archive_subject (
+    subject_id UUID NOT NULL,
+    log_id SMALLINT NOT NULL,
+    last_position BIGINT NOT NULL,
+    blocks INTEGER[] NOT NULL,
+    CONSTRAINT pk_event_archive_subject PRIMARY KEY (subject_id, log_id, last_position)
+);
+
 -- Only maintenance writes here. Inserting is refused too: a row of event_archive makes readers look
 -- into a file instead of the log, and an id in event_archived_id keeps an event out of it.
 CREATE TRIGGER event_archive_protected BEFORE INSERT OR UPDATE OR DELETE OR TRUNCATE
@@ -88,7 +98,11 @@ ON event_archive_aggregate FOR EACH STATEMENT EXECUTE FUNCTION refuse_event_chan
 CREATE TRIGGER event_archive_user_protected BEFORE INSERT OR UPDATE OR DELETE OR TRUNCATE
 ON event_archive_user FOR EACH STATEMENT EXECUTE FUNCTION refuse_event_change();
 
+CREATE TRIGGER event_archive_subject_protected BEFORE INSERT OR UPDATE OR DELETE OR TRUNCATE
+ON event_archive_subject FOR EACH STATEMENT EXECUTE FUNCTION refuse_event_change();
+
 ALTER TABLE event_archive ENABLE ALWAYS TRIGGER event_archive_protected;
 ALTER TABLE event_archived_id ENABLE ALWAYS TRIGGER event_archived_id_protected;
 ALTER TABLE event_archive_aggregate ENABLE ALWAYS TRIGGER event_archive_aggregate_protected;
 ALTER TABLE event_archive_user ENABLE ALWAYS TRIGGER event_archive_user_protected;
+ALTER TABLE event_archive_subject ENABLE ALWAYS TRIGGER event_archive_subject_protected;

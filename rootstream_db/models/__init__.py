@@ -18,6 +18,7 @@ from rootstream_db.models.event_archive import (
     EventArchive,
     EventArchiveAggregate,
     EventArchivedId,
+    EventArchiveSubject,
     EventArchiveUser,
 )
 from rootstream_db.models.events import (
@@ -95,6 +96,7 @@ __all__ = [
     "EndReason",
     "EventArchive",
     "EventArchiveAggregate",
+    "EventArchiveSubject",
     "EventArchiveUser",
     "EventArchivedId",
     "EventCommit",

@@ -80,3 +80,15 @@ class EventArchiveUser(Base):
     log_id: Mapped[int] = mapped_column(SmallInteger)
     last_position: Mapped[int]
     blocks: Mapped[list[int]] = mapped_column(ARRAY(Integer))
+
+
+class EventArchiveSubject(Base):
+    """The blocks of a file that hold events with personal data of somebody."""
+
+    __tablename__ = "event_archive_subject"
+    __table_args__ = (PrimaryKeyConstraint("subject_id", "log_id", "last_position"),)
+
+    subject_id: Mapped[uuid.UUID]
+    log_id: Mapped[int] = mapped_column(SmallInteger)
+    last_position: Mapped[int]
+    blocks: Mapped[list[int]] = mapped_column(ARRAY(Integer))

@@ -31,6 +31,7 @@ from rootstream_db.models.event_archive import (
     EventArchive,
     EventArchiveAggregate,
     EventArchivedId,
+    EventArchiveSubject,
     EventArchiveUser,
 )
 from rootstream_db.models.events import EventCommit, EventLog
@@ -136,7 +137,8 @@ _MOVE: Final = text("""
     WITH gone AS (
         DELETE FROM event_log
         WHERE log_id = :log_id AND position BETWEEN :first_position AND :last_position
-        RETURNING position, aggregate_type, aggregate_id, version, user_id, row_hash,
+        RETURNING
+            position, aggregate_type, aggregate_id, version, user_id, subject_id, row_hash,
             width_bucket(position, CAST(:starts AS bigint[])) - 1 AS block
     ), of_aggregates AS (
         INSERT INTO event_archive_aggregate (
@@ -152,6 +154,12 @@ _MOVE: Final = text("""
             user_id, CAST(:log_id AS smallint), CAST(:last_position AS bigint),
             array_agg(DISTINCT block)
         FROM gone WHERE user_id IS NOT NULL GROUP BY user_id
+    ), of_subjects AS (
+        INSERT INTO event_archive_subject (subject_id, log_id, last_position, blocks)
+        SELECT
+            subject_id, CAST(:log_id AS smallint), CAST(:last_position AS bigint),
+            array_agg(DISTINCT block)
+        FROM gone WHERE subject_id IS NOT NULL GROUP BY subject_id
     )
     SELECT count(*), sha256(coalesce(string_agg(row_hash, ''::bytea ORDER BY position), ''))
     FROM gone
@@ -228,23 +236,17 @@ class EventArchiveRepository:
         until: datetime | None = None,
     ) -> ArchivePart | None:
         """Return the blocks that hold a user's first archived events after a position."""
-        part = EventArchiveUser.__table__.c
-        conditions = [part.user_id == user_id, part.log_id == DEFAULT_LOG]
+        conditions = [EventArchiveUser.user_id == user_id]
         if since is not None:
             conditions.append(_ARCHIVE.recorded_until >= since)
         if until is not None:
             conditions.append(_ARCHIVE.recorded_from < until)
-        row = self.session.execute(
-            _archives(part.blocks)
-            .join_from(EventArchiveUser, EventArchive, _same_file(part))
-            .where(*conditions, part.last_position > after_position)
-            .order_by(part.last_position)
-            .limit(1)
-        ).first()
-        if row is None:
-            return None
-        archive = _archive(row)
-        return ArchivePart(archive, archive.last_position, after_position, frozenset(row.blocks))
+        return self._find_part(EventArchiveUser, after_position, *conditions)
+
+    def find_of_subject(self, subject_id: uuid.UUID, *, after_position: int) -> ArchivePart | None:
+        """Return the blocks that hold the first archived events about a person after a position."""
+        about = EventArchiveSubject.subject_id == subject_id
+        return self._find_part(EventArchiveSubject, after_position, about)
 
     def get_commit_before(self, moment: datetime, *, after_position: int) -> int | None:
         """Return where the commits end that come before the first one of a moment or later.
@@ -327,6 +329,25 @@ class EventArchiveRepository:
         }
         count, digest = self.session.execute(_MOVE, parameters).one()
         return count, digest
+
+    def _find_part(
+        self,
+        model: type[EventArchiveUser | EventArchiveSubject],
+        after_position: int,
+        *conditions: ColumnElement[bool],
+    ) -> ArchivePart | None:
+        part = model.__table__.c
+        row = self.session.execute(
+            _archives(part.blocks)
+            .join_from(model, EventArchive, _same_file(part))
+            .where(*conditions, part.log_id == DEFAULT_LOG, part.last_position > after_position)
+            .order_by(part.last_position)
+            .limit(1)
+        ).first()
+        if row is None:
+            return None
+        archive = _archive(row)
+        return ArchivePart(archive, archive.last_position, after_position, frozenset(row.blocks))
 
     def begin_maintenance(self) -> None:
         """Let this transaction change the log, and take its time; the role needs the right."""

@@ -7,10 +7,10 @@ from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import NamedTuple
 
-from sqlalchemy import and_, delete, null, or_, select, tuple_
+from sqlalchemy import and_, delete, null, select, tuple_
 from sqlalchemy.dialects.postgresql import insert
 
-from rootstream_db.models.event_archive import EventArchiveAggregate, EventArchiveUser
+from rootstream_db.models.event_archive import EventArchiveAggregate, EventArchiveSubject
 from rootstream_db.models.events import EventLog, Snapshot
 from rootstream_db.models.subject_keys import SubjectKey
 from rootstream_db.repositories.base import Repository
@@ -66,26 +66,25 @@ class SubjectKeyRepository(Repository[SubjectKey]):
         rows = self.session.execute(query.order_by(*place).limit(limit))
         return [Erasure(subject_id, erased_at) for subject_id, erased_at in rows if erased_at]
 
-    def drop_snapshots(self, subject_id: uuid.UUID, *, user_id: int | None = None) -> int:
+    def drop_snapshots(self, subject_id: uuid.UUID) -> int:
         """Delete the snapshots of every aggregate that may have an event about the person.
 
-        Of archived events the index knows whose they were, and roughly where: snapshots of others
-        may go with them, which costs those a longer replay once.
+        Of archived events the index knows roughly where they are: snapshots of others may go with
+        them, which costs those a longer replay once.
         """
         known = select(EventLog.aggregate_type, EventLog.aggregate_id)
-        aggregates = [known.where(EventLog.subject_id == subject_id)]
-        if user_id is not None:
-            aggregate, user = EventArchiveAggregate, EventArchiveUser
-            same_file = and_(
-                aggregate.log_id == user.log_id, aggregate.last_position == user.last_position
-            )
-            aggregates.append(
-                select(aggregate.aggregate_type, aggregate.aggregate_id)
-                .join(user, same_file)
-                .where(user.user_id == user_id, aggregate.blocks.overlap(user.blocks))
-            )
+        aggregate, subject = EventArchiveAggregate, EventArchiveSubject
+        same_file = and_(
+            aggregate.log_id == subject.log_id, aggregate.last_position == subject.last_position
+        )
+        archived = (
+            select(aggregate.aggregate_type, aggregate.aggregate_id)
+            .join(subject, same_file)
+            .where(subject.subject_id == subject_id, aggregate.blocks.overlap(subject.blocks))
+        )
+        aggregates = known.where(EventLog.subject_id == subject_id).union(archived)
         place = tuple_(Snapshot.aggregate_type, Snapshot.aggregate_id)
-        statement = delete(Snapshot).where(or_(*(place.in_(one) for one in aggregates)))
+        statement = delete(Snapshot).where(place.in_(aggregates))
         gone = self.session.execute(
             statement.returning(Snapshot.version),
             execution_options={"synchronize_session": False},

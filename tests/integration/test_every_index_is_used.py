@@ -125,7 +125,7 @@ QUERIES: dict[str, Callable[[World], Any]] = {
     "pk_mfa_throttle": lambda w: w.work.mfa_throttle.list_by_user(w.user.id),
     "pk_subject_keys": lambda w: w.work.subject_keys.find_wrapped([uuid.uuid4()]),
     "ix_subject_keys_erased_at_subject_id": lambda w: w.work.subject_keys.list_erased(),
-    "ix_event_log_subject_id_position": lambda w: w.work.subject_keys.drop_snapshots(uuid.uuid4()),
+    "ix_event_log_subject_id_position": lambda w: list(w.events.about(uuid.uuid4(), work=w.work)),
     # Billing
     "pk_billing_accounts": lambda w: w.work.billing_accounts.get(0),
     "uq_billing_accounts_user_id": lambda w: w.work.billing_accounts.get_by_user(w.user.id),
@@ -185,6 +185,7 @@ QUERIES: dict[str, Callable[[World], Any]] = {
     "ix_event_log_user_id_position": lambda w: list(w.events.audit_trail(w.user.id)),
     "pk_event_archive": lambda w: next(w.events.read_all(after_position=99), None),
     "pk_event_archive_aggregate": lambda w: list(w.events.read("None", "1")),
+    "pk_event_archive_subject": lambda w: list(w.events.about(uuid.uuid4())),
     "pk_event_archive_user": lambda w: list(w.events.audit_trail(w.user.id)),
     "pk_event_archived_id": lambda w: w.work.events.list_stored_ids([uuid.uuid4()]),
     "pk_snapshots": lambda w: SnapshotRepository(w.work.session).get_latest(

@@ -7,6 +7,7 @@ from the beginning of the log, and a file is there before its events leave the t
 
 from __future__ import annotations
 
+import uuid
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Generator, Sequence
 from dataclasses import dataclass
@@ -147,6 +148,25 @@ class UserQuery(EventQuery):
             and (self.until is None or event.recorded_at < self.until)
             and (self.types is None or event.event_type in self.types)
         )
+
+
+@dataclass(frozen=True, kw_only=True)
+class SubjectQuery(EventQuery):
+    """The events with personal data of one person."""
+
+    subject_id: uuid.UUID
+
+    def live(self, events: EventRepository, after: int, limit: int) -> Sequence[RecordedEvent]:
+        """Return the next events of the table after a position."""
+        return events.list_of_subject(self.subject_id, after_position=after, limit=limit)
+
+    def archived(self, archives: EventArchiveRepository, after: int) -> ArchivePart | None:
+        """Return the blocks with the next events about the person after a position."""
+        return archives.find_of_subject(self.subject_id, after_position=after)
+
+    def wants(self, event: StoredEvent) -> bool:
+        """Whether it is about this person."""
+        return event.subject_id == str(self.subject_id)
 
 
 def fetch(

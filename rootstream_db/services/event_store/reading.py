@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import uuid
 from collections.abc import Collection, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from datetime import datetime
@@ -19,6 +20,7 @@ from rootstream_db.services.event_store.queries import (
     AggregateQuery,
     EventQuery,
     LogQuery,
+    SubjectQuery,
     UserQuery,
     archived_pages,
     fetch,
@@ -192,6 +194,25 @@ class EventReader:
             if instant is not None:
                 check_time(instant, name)
         query = UserQuery(user_id=user_id, since=since, until=until, types=types)
+        return self._upcast(self._paged(query, after=after_position, batch=batch, work=work))
+
+    def about(
+        self,
+        subject_id: uuid.UUID,
+        *,
+        after_position: int = 0,
+        work: UnitOfWork | None = None,
+        batch: int = _BATCH,
+    ) -> Iterator[RecordedEvent]:
+        """Yield the events with personal data of a person, in the order of the log.
+
+        Args:
+            subject_id: the person; of an account it is ``User.public_id``.
+            after_position: where the last reading ended.
+            work: read inside this unit.
+            batch: events of a page.
+        """
+        query = SubjectQuery(subject_id=subject_id)
         return self._upcast(self._paged(query, after=after_position, batch=batch, work=work))
 
     def _paged(

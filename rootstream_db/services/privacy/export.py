@@ -73,7 +73,7 @@ class Exporter:
         merged = heapq.merge(
             self._events.audit_trail(user.id),
             self._events.read("User", str(user.id)),
-            self._about(user),
+            self._events.about(user.public_id),
             key=attrgetter("position"),
         )
         last, page = 0, list[RecordedEvent]()
@@ -86,18 +86,6 @@ class Exporter:
                 yield from self._opened(page, user)
                 page = []
         yield from self._opened(page, user)
-
-    def _about(self, user: User) -> Iterator[RecordedEvent]:
-        after = 0
-        while True:
-            with self._database.read() as work:
-                found = work.events.list_of_subject(
-                    user.public_id, after_position=after, limit=BATCH
-                )
-            yield from found
-            if len(found) < BATCH:
-                return
-            after = found[-1].position
 
     def _opened(self, page: list[RecordedEvent], user: User) -> Iterator[dict[str, Any]]:
         for event, personal in zip(page, self._events.personal_of_many(page), strict=True):

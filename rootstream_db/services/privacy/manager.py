@@ -107,7 +107,7 @@ class PrivacyManager:
         )
         self._accounts.delete(work, account)
         records.delete_unlinked(account.id)
-        work.subject_keys.drop_snapshots(account.public_id, user_id=account.id)
+        work.subject_keys.drop_snapshots(account.public_id)
         self._events.subjects.erase(work, account.public_id)
         self._record(work, account, streams, files)
         self._forget_profile(work, account.id)

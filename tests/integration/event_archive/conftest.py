@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -29,12 +30,19 @@ class Site:
         given = {"archive_directory": self.directory, "archive_file_events": 10, **options}
         return EventArchiver(database, EventSettings(**given), clock=self.clock)
 
-    def append(self, *sizes: int, user_id: int | None = None) -> None:
+    def append(
+        self, *sizes: int, user_id: int | None = None, subject_id: uuid.UUID | None = None
+    ) -> None:
         """Append commits of so many events each, turn by turn to three polls."""
         for size in sizes:
             for_poll = self.events.head().last_position % 3
             many = [
-                NewEvent(event_type=("Voted", "Seen")[n % 2], data={"n": n}, user_id=user_id)
+                NewEvent(
+                    event_type=("Voted", "Seen")[n % 2],
+                    data={"n": n},
+                    user_id=user_id,
+                    subject_id=subject_id,
+                )
                 for n in range(size)
             ]
             with self.database.transaction() as work:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import uuid
 from datetime import timedelta
 from itertools import islice
 
@@ -16,6 +17,7 @@ from tests.fixtures.tallies import Tally
 
 SIZES = (3, 1, 4, 1, 5, 9, 2, 6)
 EVENTS = sum(SIZES)
+ANN, BOB = uuid.uuid4(), uuid.uuid4()
 
 
 @pytest.fixture(params=[2, 1000], ids=["small blocks", "one block"])
@@ -23,7 +25,7 @@ def log(request, site, monkeypatch):
     """A log of some thirty events, written by two users, of which nothing is archived yet."""
     monkeypatch.setattr(writer, "BLOCK_EVENTS", request.param)
     for number, size in enumerate(SIZES):
-        site.append(size, user_id=(None, 7, 8)[number % 3])
+        site.append(size, user_id=(None, 7, 8)[number % 3], subject_id=(ANN, None, BOB)[number % 3])
     return site
 
 
@@ -99,6 +101,15 @@ class TestEveryWayOfReading:
         assert any(before)
         assert before == after
 
+    @pytest.mark.parametrize("batch", [2, 1000])
+    def test_what_is_about_a_person(self, log, keep, batch):
+        def read():
+            return [list(log.events.about(one, batch=batch)) for one in (ANN, BOB, uuid.uuid4())]
+
+        before, after = archived(log, read, keep=keep)
+        assert [True, True, False] == [bool(found) for found in before]
+        assert before == after
+
     def test_following(self, log, keep):
         def follow():
             everything = list(log.events.follow(idle=0, batch=4))
@@ -158,6 +169,7 @@ def test_events_that_move_between_two_pages_come_once(log, batch):
         log.events.read_all(batch=batch, types={"Seen"}),
         log.events.read("Poll", "0", batch=batch),
         log.events.audit_trail(7, batch=batch),
+        log.events.about(BOB, batch=batch),
         log.events.follow(idle=0, batch=batch),
     ]
     seen: list[list] = [[] for _ in readers]
@@ -171,7 +183,8 @@ def test_events_that_move_between_two_pages_come_once(log, batch):
     assert [event for event in wanted if event.event_type == "Seen"] == seen[1]
     assert [event for event in wanted if event.aggregate_id == "0"] == seen[2]
     assert [event for event in wanted if event.user_id == 7] == seen[3]
-    assert wanted == seen[4]
+    assert [event for event in wanted if event.subject_id == BOB] == seen[4]
+    assert wanted == seen[5]
 
 
 def test_readers_beside_an_archiver_miss_and_repeat_nothing(log):

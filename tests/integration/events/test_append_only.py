@@ -34,6 +34,7 @@ CHANGES = [
             "event_archived_id",
             "event_archive_aggregate",
             "event_archive_user",
+            "event_archive_subject",
         )
         for change in ("INSERT INTO {0} SELECT * FROM {0}", "DELETE FROM {0}", "TRUNCATE {0}")
     ),

@@ -168,6 +168,24 @@ def test_what_was_archived_is_erased_with_it(rootstream, ann, tmp_path):
         assert [mark for mark in PERSONAL if mark in everything_stored(rs)] == []
 
 
+def test_what_others_did_to_her_is_found_in_the_archive_too(rootstream, ann, bob, tmp_path):
+    events = EventSettings(archive_directory=tmp_path)
+    settings = rootstream.settings.model_copy(update={"events": events})
+    with RootStream(settings, clock=rootstream.clock) as rs:
+        with rs.transaction() as work:
+            about_ann = {"subject_id": ann.user.public_id, "user_id": bob.id}
+            rs.events.append(
+                work, "Report", "1", "UserReported", {}, personal={"text": "rude"}, **about_ann
+            )
+        rs.events.create_snapshot("Report", "1", {"text": "rude"}, 1)
+        rs.event_archive.archive(keep=0)
+        assert b"".join(rs.privacy.export_user(ann.user.id)).count(b'"text":"rude"') == 1
+
+        erase(rs, ann.user)
+
+        assert rs.events.get_latest_snapshot("Report", "1") is None
+
+
 def test_another_process_that_knew_the_key_forgets_it_at_once(rootstream, ann):
     with RootStream(rootstream.settings, clock=rootstream.clock) as other:
         (first, *_) = other.events.read_all()
