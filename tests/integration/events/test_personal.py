@@ -317,6 +317,19 @@ def test_a_missing_master_key_is_named(database, clock):
         store(KeyRing({2: b"2" * 32})).personal_of(event)
 
 
+def test_the_key_of_one_person_does_not_serve_another(database, events):
+    joined(events, database)
+    joined(events, database, BOB)
+    with database.transaction() as work:
+        swap = "UPDATE subject_keys SET wrapped = :wrapped WHERE subject_id = :subject"
+        keys = work.subject_keys.find_wrapped([ANN, BOB])
+        work.session.execute(text(swap), {"wrapped": keys[BOB], "subject": ANN})
+    forget_keys(events)
+    (ann, _) = events.read("Member", "1")
+    with pytest.raises(SealBrokenError):
+        events.personal_of(ann)
+
+
 def test_keys_are_kept_for_a_while_and_not_for_ever(database, events, monkeypatch):
     joined(events, database)
     (event,) = events.read("Member", "1")

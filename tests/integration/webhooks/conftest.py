@@ -61,3 +61,18 @@ def happen(committed_database, events):
             ]
 
     return some
+
+
+@pytest.fixture
+def log(committed_database):
+    """A function that returns an endpoint's deliveries and their attempts, oldest first."""
+
+    def of(endpoint):
+        with committed_database.read() as work:
+            found = work.webhook_deliveries.list_of_endpoint(endpoint.id, limit=1000)
+            return [
+                (delivery, work.webhook_attempts.list_of_delivery(delivery.id))
+                for delivery in reversed(found)
+            ]
+
+    return of

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import time
 from collections import Counter
@@ -16,21 +15,6 @@ from rootstream_db.models import DeliveryState
 from tests.fixtures.receiver import closed_port
 
 DELIVERED, DEAD, PENDING = DeliveryState.DELIVERED, DeliveryState.DEAD, DeliveryState.PENDING
-
-
-@pytest.fixture
-def log(committed_database):
-    """A function that returns an endpoint's deliveries and their attempts, oldest first."""
-
-    def of(endpoint):
-        with committed_database.read() as work:
-            found = work.webhook_deliveries.list_of_endpoint(endpoint.id, limit=1000)
-            return [
-                (delivery, work.webhook_attempts.list_of_delivery(delivery.id))
-                for delivery in reversed(found)
-            ]
-
-    return of
 
 
 @pytest.fixture
@@ -381,39 +365,3 @@ def test_secrets_and_urls_are_in_no_log_and_no_event(
     shown = caplog.text + repr(endpoint) + repr(told)
     assert "hunter22" not in shown
     assert secret.removeprefix("whsec_") not in shown
-
-
-def test_an_event_of_an_older_form_is_sent_in_its_present_one(
-    events, webhooks, add, happen, receiver
-):
-    @events.upcasters.upcasts("Happened", from_version=1)
-    def name_the_count(data):
-        return {"count": data["number"]}
-
-    add(receiver.url(), event_types=["Happened"])
-    happen()
-    webhooks.relay()
-    webhooks.deliver()
-
-    [request] = receiver.received
-    message = json.loads(request.body)
-    assert ({"count": 0}, 2) == (message["data"], message["event"]["schema_version"])
-
-
-def test_an_event_that_cannot_be_brought_up_to_date_holds_up_no_other(
-    events, webhooks, add, happen, receiver, log
-):
-    @events.upcasters.upcasts("Broken", from_version=1)
-    def stumble(data):
-        raise KeyError(data["number"])
-
-    endpoint, _ = add(receiver.url(), event_types=["Broken", "Happened"])
-    happen(event_type="Broken")
-    happen()
-    webhooks.relay()
-    webhooks.deliver()
-
-    assert ["Happened"] == [json.loads(one.body)["type"] for one in receiver.received]
-    (waiting, [attempt]), _ = log(endpoint)
-    assert PENDING == waiting.state
-    assert "the event cannot be brought up to date: KeyError" == attempt.error
