@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Collection
 from typing import TYPE_CHECKING, Any, Final
 
@@ -28,7 +29,13 @@ class SessionJournal:
         self._events = events
 
     def opened(
-        self, work: UnitOfWork, session: UserSession, event: str, *, ended: Collection[int]
+        self,
+        work: UnitOfWork,
+        session: UserSession,
+        event: str,
+        *,
+        ended: Collection[int],
+        subject_id: uuid.UUID | None = None,
     ) -> None:
         """Record a new session and those that gave way to it."""
         data = {
@@ -38,7 +45,7 @@ class SessionJournal:
             "ended": list(ended),
         }
         client = {"ip_address": session.ip_address, "device_label": session.device_label}
-        self._append(work, session.user_id, event, data, personal=client)
+        self._append(work, session.user_id, event, data, personal=client, subject_id=subject_id)
 
     def ended(
         self, work: UnitOfWork, user_id: int, ids: Collection[int], reason: RevokeReason
@@ -69,8 +76,16 @@ class SessionJournal:
         data: dict[str, Any],
         *,
         personal: dict[str, str | None] | None = None,
+        subject_id: uuid.UUID | None = None,
     ) -> None:
         known = {name: text for name, text in (personal or {}).items() if text is not None}
         self._events.append(
-            work, AGGREGATE, str(user_id), event, data, personal=known or None, user_id=user_id
+            work,
+            AGGREGATE,
+            str(user_id),
+            event,
+            data,
+            personal=known or None,
+            user_id=user_id,
+            subject_id=subject_id,
         )

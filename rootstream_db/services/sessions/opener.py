@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final, TypedDict
@@ -103,7 +104,7 @@ class SessionOpener:
         )
         if proof is not None:
             new = replace(new, **_proved(proof, user.id, work))
-        return self._open(work, new, token, "SessionCreated")
+        return self._open(work, new, token, "SessionCreated", subject_id=user.public_id)
 
     def rotate(self, work: UnitOfWork, session_id: int) -> IssuedSession:
         """Give a session that holds another token."""
@@ -189,7 +190,13 @@ class SessionOpener:
         return self._open(work, replace(new, **changes), token, event)
 
     def _open(
-        self, work: UnitOfWork, new: NewSession, token: IssuedToken, event: str
+        self,
+        work: UnitOfWork,
+        new: NewSession,
+        token: IssuedToken,
+        event: str,
+        *,
+        subject_id: uuid.UUID | None = None,
     ) -> IssuedSession:
         opened = work.sessions.open(new)
         if opened.outcome == "account":
@@ -199,7 +206,9 @@ class SessionOpener:
         session = work.sessions.adopt(new, opened)
         replaced = new.replaces is not None
         self._endings.tell(work, opened.ended_ids, opened.ended, replaced=replaced)
-        self._endings.journal.opened(work, session, event, ended=opened.ended_ids)
+        self._endings.journal.opened(
+            work, session, event, ended=opened.ended_ids, subject_id=subject_id
+        )
         entry = entry_of(session, checked_at=microseconds(work.now))
         pepper = f"{TokenKind.SESSION}{token.version}"
         work.after_commit(
