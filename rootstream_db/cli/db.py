@@ -96,14 +96,21 @@ def partitions(
     keep_days: Annotated[
         int | None, typer.Option(min=1, help="Drop viewer sessions older than this many days.")
     ] = None,
+    keep_attempts_days: Annotated[
+        int | None,
+        typer.Option(min=1, help="Drop attempts at second factors older than this, by month."),
+    ] = None,
 ) -> ExitCode | None:
     """Make time partitions ahead, drop old ones if asked, and show how they stand; for cron."""
+    from rootstream_db.services.partitions import MFA_ATTEMPTS, VIEWER_SESSIONS
+
     with invocation.rootstream() as rootstream:
         rootstream.partitions.ensure()
-        if keep_days is not None:
-            first_kept = (rootstream.clock() - timedelta(days=keep_days)).date()
-            for name in rootstream.partitions.drop_before(first_kept):
-                invocation.output.say(f"dropped {name}")
+        for scheme, days in ((VIEWER_SESSIONS, keep_days), (MFA_ATTEMPTS, keep_attempts_days)):
+            if days is not None:
+                first_kept = (rootstream.clock() - timedelta(days=days)).date()
+                for name in rootstream.partitions.drop_before(first_kept, table=scheme.table):
+                    invocation.output.say(f"dropped {name}")
         status = rootstream.partitions.status()
     rows = [
         {

@@ -6,6 +6,8 @@ with PostgreSQL and Redis, then at the next, until one survives.
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 
 from rootstream_db.errors import CodeReusedError, PasskeyChallengeSpentError
@@ -56,7 +58,7 @@ def test_every_single_step_of_a_login_with_a_code_may_be_the_last(person):
         def check(work, code=code):
             return person.rs.mfa.verify_totp(work, person.user, code)
 
-        killed = was_killed(fork_doomed(lambda check=check: log_in(person, check), at=step))
+        killed = was_killed(fork_doomed(partial(log_in, person, check), at=step))
         left_behind = open_sessions(person)
         try:
             log_in(person, check)
@@ -82,7 +84,7 @@ def test_every_single_step_of_a_login_with_a_backup_code_may_be_the_last(person)
         def check(work, code=code):
             return person.rs.mfa.consume_backup_code(work, person.user, code)
 
-        killed = was_killed(fork_doomed(lambda check=check: log_in(person, check), at=step))
+        killed = was_killed(fork_doomed(partial(log_in, person, check), at=step))
         left_behind = open_sessions(person)
         try:
             log_in(person, check)
@@ -113,7 +115,7 @@ def test_every_single_step_of_a_login_with_a_passkey_may_be_the_last(person):
         def check(work, ceremony=ceremony, answer=answer):
             return passkeys.finish_authentication(work, ceremony.id, answer)
 
-        killed = was_killed(fork_doomed(lambda check=check: log_in(person, check), at=step))
+        killed = was_killed(fork_doomed(partial(log_in, person, check), at=step))
         left_behind = open_sessions(person)
         try:
             log_in(person, check)

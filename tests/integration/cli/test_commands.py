@@ -206,6 +206,15 @@ class TestSchema:
             in run("db", "partitions", "--keep-days", "30").stderr
         )
 
+    def test_old_attempts_at_second_factors_are_dropped_by_the_month(self, rootstream):
+        with rootstream.database.direct() as connection:
+            connection.execute(
+                "CREATE TABLE mfa_attempts_p202001 PARTITION OF mfa_attempts"
+                " FOR VALUES FROM ('2020-01-01Z') TO ('2020-02-01Z')"
+            )
+        dropped = run("db", "partitions", "--keep-attempts-days", "400").stderr
+        assert "dropped mfa_attempts_p202001" in dropped
+
     def test_going_back_asks_for_yes(self):
         result = run("db", "downgrade", "base")
         assert 2 == result.exit_code

@@ -2,11 +2,37 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from collections import Counter
+from contextlib import ExitStack
 from functools import partial
 
 import pytest
 
 from tests.fixtures.mfa import enroll, together
+
+PROGRAM = """
+import sys
+from datetime import datetime
+from rootstream_db import RootStream
+from rootstream_db.errors import RootStreamError
+from rootstream_db.testing import FrozenClock, settings_for
+
+database, cache, now, username, code = sys.argv[1:]
+clock = FrozenClock(datetime.fromisoformat(now))
+with RootStream(settings_for(database, cache), clock=clock) as rs:
+    with rs.transaction() as work:
+        user = work.users.get_by_username(username)
+    print("ready", flush=True)
+    sys.stdin.readline()
+    try:
+        with rs.transaction() as work:
+            rs.mfa.verify_totp(work, user, code)
+        print("ok")
+    except RootStreamError as error:
+        print(error.code)
+"""
 
 REUSED, WRONG, LOCKED = "auth.code_reused", "auth.invalid_code", "auth.too_many_attempts"
 
@@ -28,6 +54,31 @@ def test_of_fifty_threads_with_one_code_one_is_let_in_under_the_lockout_too(pers
 
     assert 1 == counted["ok"]
     assert {"ok", REUSED, LOCKED} >= set(counted)
+
+
+def test_of_four_processes_with_one_code_one_is_let_in(free, clean_database_url, redis_url, clock):
+    arguments = [clean_database_url, redis_url, clock().isoformat(), free.user.username]
+    with ExitStack() as stack:
+        processes = [
+            stack.enter_context(
+                subprocess.Popen(
+                    [sys.executable, "-c", PROGRAM, *arguments, free.code()],
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                )
+            )
+            for _ in range(4)
+        ]
+        for process in processes:
+            stack.callback(process.kill)
+        lines = [process.stdout.readline() for process in processes if process.stdout]
+        assert [b"ready\n"] * 4 == lines
+        for process in processes:
+            if process.stdin:
+                process.stdin.write(b"go\n")
+                process.stdin.flush()
+        told = Counter(process.communicate(timeout=60)[0].decode().strip() for process in processes)
+    assert {"ok": 1, REUSED: 3} == told
 
 
 def test_three_steps_at_once_let_in_at_most_three_and_only_rising(free):
