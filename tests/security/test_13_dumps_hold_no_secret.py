@@ -28,7 +28,7 @@ def leaked(life: Life, text: str) -> set[str]:
 
 def dump_of_the_database(url: str, program: Path) -> str:
     address = make_url(url)
-    names = {"PGDATABASE": address.database, "PGUSER": address.username}
+    names: dict[str, object] = {"PGDATABASE": address.database, "PGUSER": address.username}
     names |= {"PGHOST": address.query.get("host") or address.host, "PGPORT": address.port}
     names |= {"PGPASSWORD": address.password}
     surroundings = {name: str(value) for name, value in names.items() if value is not None}

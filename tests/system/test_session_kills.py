@@ -138,6 +138,7 @@ def test_the_end_of_all_sessions_of_an_account_may_die_at_any_step(
         with site.transaction() as work:
             site.sessions.revoke_all_for_user(work, alice.id)
 
+    is_over = False
     for step in range(1, MOST_STEPS):
         with rootstream.transaction() as work:
             user = work.users.get_one(alice.id)
@@ -155,6 +156,7 @@ def test_the_end_of_all_sessions_of_an_account_may_die_at_any_step(
 def test_the_end_of_everybody_may_die_at_any_step(
     rootstream, elsewhere, in_a_process, alice, clock
 ):
+    is_over = False
     for step in range(1, MOST_STEPS):
         clock.advance(61)
         issued = log_in(rootstream, alice)

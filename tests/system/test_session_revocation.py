@@ -40,13 +40,16 @@ class Process:
             text=True,
             env={**os.environ, "PYTHONPATH": str(CHECKOUT)},
         )
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._orders, self._answers = self._process.stdin, self._process.stdout
 
     def tell(self, order):
-        self._process.stdin.write(f"{json.dumps(order)}\n")
-        self._process.stdin.flush()
+        self._orders.write(f"{json.dumps(order)}\n")
+        self._orders.flush()
 
     def hear(self):
-        line = self._process.stdout.readline()
+        line = self._answers.readline()
         assert line, "the process died"
         return line.strip()
 
@@ -56,8 +59,8 @@ class Process:
     def end(self):
         self._process.kill()
         self._process.wait(10)
-        self._process.stdin.close()
-        self._process.stdout.close()
+        self._orders.close()
+        self._answers.close()
 
 
 @pytest.fixture(scope="module")

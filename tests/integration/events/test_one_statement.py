@@ -21,6 +21,7 @@ from rootstream_db.errors import (
     StorageError,
     VersionConflictError,
 )
+from rootstream_db.models import User
 from rootstream_db.services.event_store import NEW, EventStore, NewEvent
 from rootstream_db.testing import settings_for
 from rootstream_db.unit_of_work import UnitOfWork
@@ -140,14 +141,13 @@ def test_an_append_goes_with_rows_that_an_action_left_to_the_last_flush(database
     with database.transaction() as work:
         user = make_user(work, username="taken")
     with pytest.raises(ConflictError), database.transaction() as work:
-        work.before_commit(partial(work.session.add, type(user)(**columns(user))))
+        work.before_commit(partial(work.session.add, twin_of(user)))
         say(events, work)
     assert 0 == said(events)
 
 
-def columns(user: object) -> dict[str, object]:
-    names = ("username", "email", "password_hash")
-    return {name: getattr(user, name) for name in names}
+def twin_of(user: User) -> User:
+    return User(username=user.username, email=user.email, password_hash=user.password_hash)
 
 
 def test_an_append_flushed_by_the_last_action_goes_with_what_fails_after_it(database, events):

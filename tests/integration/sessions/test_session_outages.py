@@ -51,8 +51,8 @@ def open_site(clean_database_url, redis, proxy, clock, settings):
 
     def open_site(*, by_proxy=False, without_redis=False):
         address = SecretStr("unix:///nowhere") if without_redis else redis.settings().url
-        patience = {"connect_timeout": 0.25, "socket_timeout": 0.25}
-        own = settings.model_copy(update={"redis": RedisSettings(url=address, **patience)})
+        impatient = RedisSettings(url=address, connect_timeout=0.25, socket_timeout=0.25)
+        own = settings.model_copy(update={"redis": impatient})
         if by_proxy:
             name = conninfo_to_dict(clean_database_url)["dbname"]
             url = SecretStr(f"postgresql://postgres@127.0.0.1:{proxy.port}/{name}")
