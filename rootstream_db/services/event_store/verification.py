@@ -140,7 +140,7 @@ class LogVerifier:
             self._progress(check.position - reported)
 
     def _rows(self, after: int, to: int) -> Iterator[ProvenRow]:
-        while True:
+        while after < to:
             with self._database.read() as unit:
                 archives = EventArchiveRepository(unit.session)
                 found: Sequence[ProvenRow] = ()
@@ -152,7 +152,12 @@ class LogVerifier:
                     # Asked again: they may have moved into a file just before.
                     part = archives.find_after(after)
             if part is not None:
-                yield from self._archive.proofs(part)
+                # What was archived since this began may follow ``to``, but no event its own file.
+                yield from (
+                    row
+                    for row in self._archive.proofs(part)
+                    if row.position <= to or row.position > part.until
+                )
                 after = part.until
                 continue
             yield from found

@@ -10,8 +10,9 @@ from itertools import islice
 import pytest
 
 from rootstream_db.errors import ConfigurationError
-from rootstream_db.services.event_archive import writer
+from rootstream_db.services.event_archive import ArchiveReader, writer
 from rootstream_db.services.event_store import Aggregate, EventStore, SnapshotPolicy
+from rootstream_db.services.event_store.verification import LogVerifier
 from rootstream_db.services.projections import Projections
 from tests.fixtures.tallies import Tally
 
@@ -158,6 +159,21 @@ def test_verifying_may_begin_anywhere(log, start):
     before = log.events.verify(after_position=start)
     log.archiver.archive(keep=5)
     assert before == log.events.verify(after_position=start)
+
+
+def test_verifying_ends_where_the_log_ended_when_it_began(log):
+    """Events that come meanwhile and are archived at once are no events too many."""
+
+    def go_on(_verified: int) -> None:
+        log.append(3)
+        log.archiver.archive(keep=0)
+
+    verifier = LogVerifier(
+        log.database, archive=ArchiveReader(log.directory), progress=go_on, page=2
+    )
+    verification = verifier.verify(0)
+    assert verification.finding is None
+    assert EVENTS == verification.events
 
 
 @pytest.mark.parametrize("batch", [1, 2, 7])
