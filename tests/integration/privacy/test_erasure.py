@@ -300,6 +300,7 @@ def test_a_ledger_file_gets_what_is_new_and_keeps_what_it_has(tmp_path, rootstre
     path = tmp_path / "erasures.jsonl"
     erase(rootstream, ann.user)
     assert 1 == append_ledger(path, rootstream.privacy.ledger())
+    rootstream.clock.advance(1)
     erase(rootstream, bob)
     assert [1, 0] == [append_ledger(path, rootstream.privacy.ledger()) for _ in range(2)]
     assert list(rootstream.privacy.ledger()) == list(read_ledger(path))
