@@ -100,13 +100,21 @@ def partitions(
         int | None,
         typer.Option(min=1, help="Drop attempts at second factors older than this, by month."),
     ] = None,
+    keep_security_days: Annotated[
+        int | None,
+        typer.Option(min=1, help="Drop security events older than this, by month."),
+    ] = None,
 ) -> ExitCode | None:
     """Make time partitions ahead, drop old ones if asked, and show how they stand; for cron."""
-    from rootstream_db.services.partitions import MFA_ATTEMPTS, VIEWER_SESSIONS
+    from rootstream_db.services.partitions import MFA_ATTEMPTS, SECURITY_EVENTS, VIEWER_SESSIONS
 
     with invocation.rootstream() as rootstream:
         rootstream.partitions.ensure()
-        for scheme, days in ((VIEWER_SESSIONS, keep_days), (MFA_ATTEMPTS, keep_attempts_days)):
+        for scheme, days in (
+            (VIEWER_SESSIONS, keep_days),
+            (MFA_ATTEMPTS, keep_attempts_days),
+            (SECURITY_EVENTS, keep_security_days),
+        ):
             if days is not None:
                 first_kept = (rootstream.clock() - timedelta(days=days)).date()
                 for name in rootstream.partitions.drop_before(first_kept, table=scheme.table):

@@ -25,12 +25,16 @@ def render_qr_code(uri: str, format: QrFormat) -> str | bytes:  # noqa: A002 - s
     """Return the QR code of a text: an SVG element, a PNG file, or lines of block characters.
 
     Raises:
-        ValidationError: there is no such format.
+        ValidationError: there is no such format, or the text does not fit into a code.
     """
     # Only those who enrol a device pay for the import.
     import segno
 
-    code = segno.make(uri, error="m", micro=False)
+    try:
+        code = segno.make(uri, error="m", micro=False)
+    except ValueError:
+        # Not chained: the error shows the text, which holds the shared secret.
+        raise ValidationError("this text does not fit into a QR code", field="uri") from None
     if format == "svg":
         return code.svg_inline(scale=SCALE, border=_QUIET_ZONE, dark="#000", light="#fff")
     if format == "png":
