@@ -195,6 +195,15 @@ def test_an_append_that_is_repeated_is_the_same_event(database, events):
         joined(events, database, event_id=event_id, personal=MAIL | {"email": "x@example.com"})
 
 
+def test_an_append_repeated_after_the_erasure_is_refused_and_changes_nothing(database, events):
+    event_id = uuid.uuid4()
+    joined(events, database, event_id=event_id)
+    erase(events, database)
+    with pytest.raises(ConflictError):
+        joined(events, database, event_id=event_id)
+    assert 1 == len(list(events.read("Member", "1")))
+
+
 def test_what_was_handed_in_cannot_be_changed_any_more(database, events):
     mail = {"email": ["ann@example.com"]}
     with database.transaction() as work:
