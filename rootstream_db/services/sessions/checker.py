@@ -171,8 +171,15 @@ class SessionChecker:
                 "the cached entry of session token %s… is not one of ours: PostgreSQL is asked",
                 digest.hex()[:8],
             )
-        young = None if ask_postgres else entry
-        return self._consult(digest, codec, value, young=young, now=now, ip_address=ip_address)
+        return self._consult(
+            digest,
+            codec,
+            value,
+            cached=entry,
+            may_serve=not ask_postgres,
+            now=now,
+            ip_address=ip_address,
+        )
 
     def _is_good(self, entry: Entry, now: int) -> bool:
         """Whether an entry answers by itself, with nothing to be asked or written."""
@@ -185,11 +192,10 @@ class SessionChecker:
             and entry.level > AssuranceLevel.NONE
         )
 
-    def _will_do(self, entry: Entry | None, now: int) -> bool:
+    def _will_do(self, entry: Entry, now: int) -> bool:
         """Whether an entry may answer while PostgreSQL cannot be asked."""
         return (
-            entry is not None
-            and now - self._max_stale < entry.checked_at <= now + self._skew
+            now - self._max_stale < entry.checked_at <= now + self._skew
             and now < entry.idle_expires_at
             and entry.generation >= self._generation
             and entry.level > AssuranceLevel.NONE
@@ -201,16 +207,27 @@ class SessionChecker:
         codec: EntryCodec,
         value: bytes | None,
         *,
-        young: Entry | None,
+        cached: Entry | None,
+        may_serve: bool,
         now: int,
         ip_address: str | None,
     ) -> Entry:
-        """Ask PostgreSQL, and let the cache know."""
+        """Ask PostgreSQL, and let the cache know.
+
+        Args:
+            digest: of the token.
+            codec: of the pepper it is made with.
+            value: what Redis holds.
+            cached: the entry in it, if it is one.
+            may_serve: whether that may be the answer if PostgreSQL has none.
+            now: when this began.
+            ip_address: where the request came from.
+        """
         try:
             found = found_session(self._database.fetch_one(FIND_SQL, (digest,)))
         except (DatabaseUnavailableError, StorageTimeoutError) as error:
-            if young is not None and self._will_do(young, now):
-                return young
+            if may_serve and cached is not None and self._will_do(cached, now):
+                return cached
             raise AuthBackendUnavailableError(
                 "whether the session holds cannot be found out now: PostgreSQL does not answer"
             ) from error
@@ -218,7 +235,8 @@ class SessionChecker:
         holding = self._judge(digest, value, found, now)
         self.learn_generation(holding.current_generation)
         entry = self._touched(entry_of(holding, checked_at=now), now, ip_address)
-        self._keep(digest, codec, value, entry)
+        if not self._is_known(entry, cached):
+            self._keep(digest, codec, value, entry)
         return entry
 
     def _judge(
@@ -276,6 +294,15 @@ class SessionChecker:
         if until is None:
             return entry
         return entry._replace(last_seen_at=now, idle_expires_at=microseconds(until))
+
+    def _is_known(self, entry: Entry, cached: Entry | None) -> bool:
+        """Whether the cache says the same and will go on being trusted for a while."""
+        return (
+            cached is not None
+            and cached._replace(checked_at=entry.checked_at) == entry
+            and cached.checked_at > self._store.trusted_from
+            and 0 <= entry.checked_at - cached.checked_at < self._max_stale // 2
+        )
 
     def _keep(self, digest: bytes, codec: EntryCodec, value: bytes | None, entry: Entry) -> None:
         if value in (_UNREACHABLE, ENDING):
