@@ -1,6 +1,7 @@
 -- Second factors: what somebody holds, what was tried against it, and how often in vain.
 
--- An authenticator app or a passkey. A pending enrolment is a row that is not confirmed.
+-- An authenticator app or a passkey. A pending enrolment is a row that is not confirmed; it can be
+-- finished within the epoch of its account that it was begun in.
 CREATE TABLE user_mfa (
     id UUID NOT NULL,
     user_id BIGINT NOT NULL,
@@ -8,6 +9,7 @@ CREATE TABLE user_mfa (
     label VARCHAR(64) NOT NULL,
     created_at TIMESTAMPTZ DEFAULT now() NOT NULL,
     enrollment_expires_at TIMESTAMPTZ,
+    enrollment_epoch BIGINT,
     confirmed_at TIMESTAMPTZ,
     last_used_at TIMESTAMPTZ,
     secret BYTEA,
@@ -29,7 +31,7 @@ CREATE TABLE user_mfa (
     CONSTRAINT ck_user_mfa_algorithm CHECK (algorithm IN ('SHA1', 'SHA256', 'SHA512')),
     CONSTRAINT ck_user_mfa_totp_complete CHECK (kind <> 'totp' OR num_nulls(secret, secret_key_id, algorithm, digits, period_seconds) = 0),
     CONSTRAINT ck_user_mfa_passkey_complete CHECK (kind <> 'passkey' OR num_nulls(credential_id, public_key, confirmed_at) = 0),
-    CONSTRAINT ck_user_mfa_pending_expires CHECK (confirmed_at IS NOT NULL OR enrollment_expires_at IS NOT NULL),
+    CONSTRAINT ck_user_mfa_pending_expires CHECK (confirmed_at IS NOT NULL OR num_nulls(enrollment_expires_at, enrollment_epoch) = 0),
     CONSTRAINT fk_user_mfa_user_id_users FOREIGN KEY (user_id) REFERENCES users (id) ON DELETE CASCADE,
     CONSTRAINT uq_user_mfa_user_id_label UNIQUE (user_id, label),
     CONSTRAINT uq_user_mfa_credential_id UNIQUE (credential_id)
@@ -71,19 +73,21 @@ CREATE TABLE trusted_devices (
 CREATE INDEX ix_trusted_devices_user_id ON trusted_devices (user_id);
 CREATE INDEX ix_trusted_devices_expires_at ON trusted_devices (expires_at);
 
--- What a passkey is to sign, each once: taken out before the answer is looked at.
+-- What a passkey is to sign, each once: taken out before the answer is looked at. A new passkey is
+-- taken within the epoch of its account that it was asked for in.
 CREATE TABLE passkey_challenges (
     id UUID NOT NULL,
     user_id BIGINT,
     purpose VARCHAR(50) NOT NULL,
     challenge BYTEA NOT NULL,
     label VARCHAR(64),
+    auth_epoch BIGINT,
     expires_at TIMESTAMPTZ NOT NULL,
     CONSTRAINT pk_passkey_challenges PRIMARY KEY (id),
     CONSTRAINT ck_passkey_challenges_purpose CHECK (purpose IN ('registration', 'authentication')),
     CONSTRAINT ck_passkey_challenges_challenge_length CHECK (octet_length(challenge) = 32),
     CONSTRAINT ck_passkey_challenges_registration_complete
-        CHECK (purpose <> 'registration' OR num_nulls(user_id, label) = 0),
+        CHECK (purpose <> 'registration' OR num_nulls(user_id, label, auth_epoch) = 0),
     CONSTRAINT fk_passkey_challenges_user_id_users FOREIGN KEY (user_id) REFERENCES users (id) ON DELETE CASCADE
 );
 CREATE INDEX ix_passkey_challenges_expires_at ON passkey_challenges (expires_at);

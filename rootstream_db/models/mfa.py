@@ -62,8 +62,10 @@ class MfaOutcome(StrEnum):
 class MfaFactor(Base):
     """An authenticator app or a passkey of an account; an enrolment until it is confirmed.
 
-    ``secret`` is sealed. ``last_used_step`` only rises: a code of that step or an older one is
-    spent. ``drift_steps`` is how far the device's clock was off when it was last used.
+    ``secret`` is sealed. An enrolment is finished within the epoch of its account that it was begun
+    in: whoever was thrown out meanwhile does not get back in by it. ``last_used_step`` only rises:
+    a code of that step or an older one is spent. ``drift_steps`` is how far the device's clock was
+    off when it was last used.
     """
 
     __tablename__ = "user_mfa"
@@ -78,7 +80,8 @@ class MfaFactor(Base):
             name="passkey_complete",
         ),
         CheckConstraint(
-            "confirmed_at IS NOT NULL OR enrollment_expires_at IS NOT NULL", name="pending_expires"
+            "confirmed_at IS NOT NULL OR num_nulls(enrollment_expires_at, enrollment_epoch) = 0",
+            name="pending_expires",
         ),
         UniqueConstraint("user_id", "label"),
         Index(
@@ -95,6 +98,7 @@ class MfaFactor(Base):
     label: Mapped[str] = mapped_column(String(MAX_LABEL))
     created_at: Mapped[created_time] = mapped_column(init=False)
     enrollment_expires_at: Mapped[datetime | None] = mapped_column(default=None)
+    enrollment_epoch: Mapped[int | None] = mapped_column(default=None)
     confirmed_at: Mapped[datetime | None] = mapped_column(default=None)
     last_used_at: Mapped[datetime | None] = mapped_column(default=None)
     secret: Mapped[bytes | None] = mapped_column(default=None)
@@ -175,13 +179,16 @@ class ChallengePurpose(StrEnum):
 
 
 class PasskeyChallenge(Base):
-    """What a passkey is to sign, once; without ``user_id`` it asks who is there."""
+    """What a passkey is to sign, once; without ``user_id`` it asks who is there.
+
+    A new passkey is taken within the epoch of its account that it was asked for in.
+    """
 
     __tablename__ = "passkey_challenges"
     __table_args__ = (
         CheckConstraint(f"octet_length(challenge) = {CHALLENGE_BYTES}", name="challenge_length"),
         CheckConstraint(
-            "purpose <> 'registration' OR num_nulls(user_id, label) = 0",
+            "purpose <> 'registration' OR num_nulls(user_id, label, auth_epoch) = 0",
             name="registration_complete",
         ),
         Index("ix_passkey_challenges_expires_at", "expires_at"),
@@ -192,6 +199,7 @@ class PasskeyChallenge(Base):
     purpose: Mapped[ChallengePurpose] = mapped_column(choice(ChallengePurpose, "purpose"))
     challenge: Mapped[bytes]
     label: Mapped[str | None] = mapped_column(String(MAX_LABEL), default=None)
+    auth_epoch: Mapped[int | None] = mapped_column(default=None)
     expires_at: Mapped[datetime]
 
 

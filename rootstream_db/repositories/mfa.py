@@ -83,6 +83,7 @@ class MfaFactorRepository(Repository[MfaFactor]):
             values={
                 "confirmed_at": now,
                 "enrollment_expires_at": None,
+                "enrollment_epoch": None,
                 "last_used_step": step,
                 "drift_steps": drift,
                 "last_used_at": now,

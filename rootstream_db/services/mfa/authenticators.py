@@ -27,6 +27,8 @@ from rootstream_db.services.mfa.rules import check_label, check_room
 from rootstream_db.services.mfa.values import Enrollment
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from rootstream_db.models import User
     from rootstream_db.security.keyring import KeyRing
     from rootstream_db.services.mfa.attempts import AttemptLedger
@@ -96,6 +98,7 @@ class Authenticators:
                 kind=FactorKind.TOTP,
                 label=name,
                 enrollment_expires_at=work.now + self._settings.enrollment_ttl,
+                enrollment_epoch=account.auth_epoch,
                 secret=sealed,
                 secret_key_id=self._keyring.key_id(sealed),
                 algorithm=totp.algorithm,
@@ -111,7 +114,9 @@ class Authenticators:
         return tuple(
             self._shown(row, self._opened(row).totp, account)
             for row in rows
-            if row.kind is FactorKind.TOTP and row.is_pending(work.now)
+            if row.kind is FactorKind.TOTP
+            and row.is_pending(work.now)
+            and row.enrollment_epoch == account.auth_epoch
         )
 
     def confirm(self, work: UnitOfWork, enrollment_id: uuid.UUID, code: str) -> MfaFactor:
@@ -125,11 +130,12 @@ class Authenticators:
             raise _over()
         device = self._opened(row)
         self._ledger.reserve(row.user_id, method)
-        step = device.totp.match(code, self._steps(work, device))
+        step = device.totp.match(code, self._steps(work.now, device))
         if step is None:
             raise self._wrong(work, [device], code, method)
         # Accounts before factors: in that order nobody can deadlock.
-        work.users.lock(row.user_id)
+        if work.users.lock(row.user_id).auth_epoch != row.enrollment_epoch:
+            raise _over()
         drift = self._drift(work, device, step)
         confirmed = work.mfa_factors.confirm(row.id, step=step, drift=drift, now=work.now)
         if confirmed is None:
@@ -147,14 +153,14 @@ class Authenticators:
         devices = [self._opened(row) for row in rows]
         restored_at = work.mfa_factors.restored_at()
         self._ledger.reserve(user_id, method)
-        matches = [(one, one.totp.match(code, self._steps(work, one))) for one in devices]
+        matches = [(one, one.totp.match(code, self._steps(work.now, one))) for one in devices]
         found = [(device, step) for device, step in matches if step is not None]
         if found:
             # Accounts before factors, because a session is to come of it; see ``users.lock``.
             work.users.lock(user_id)
         for device, step in found:
-            # What was spent shortly before a restore may not be known to have been.
-            if restored_at is not None and step <= device.totp.step(restored_at):
+            # What was taken until a restore may not be known to have been spent.
+            if restored_at is not None and step < self._steps(restored_at, device).stop:
                 continue
             drift = self._drift(work, device, step)
             spent = work.mfa_factors.spend_step(
@@ -184,9 +190,9 @@ class Authenticators:
         algorithm, digits = row.algorithm or TotpAlgorithm.SHA1, row.digits or 6
         return _Device(row, Totp(secret, algorithm, digits, row.period_seconds or 30))
 
-    def _steps(self, work: UnitOfWork, device: _Device) -> range:
-        """Return the steps whose codes are taken: those around now, and as far as the drift."""
-        now, drift = device.totp.step(work.now), device.row.drift_steps
+    def _steps(self, moment: datetime, device: _Device) -> range:
+        """Return the steps whose codes are taken: those around a moment, as far as the drift."""
+        now, drift = device.totp.step(moment), device.row.drift_steps
         window = self._settings.window
         return range(now + min(0, drift) - window, now + max(0, drift) + window + 1)
 
@@ -223,7 +229,9 @@ def secret_context(user_id: int, factor_id: uuid.UUID) -> bytes:
 
 
 def _over() -> EnrollmentExpiredError:
-    return EnrollmentExpiredError("this enrolment ran out or was finished before: begin a new one")
+    return EnrollmentExpiredError(
+        "this enrolment ran out, was finished before, or the account changed: begin a new one"
+    )
 
 
 def _wrong() -> InvalidCodeError:

@@ -154,7 +154,8 @@ class MfaManager:
             except_session: the session that goes on: the one the app was enrolled in.
 
         Raises:
-            EnrollmentExpiredError: it ran out, was finished before, or never was.
+            EnrollmentExpiredError: it ran out, was finished before, or never was; or the account's
+                sessions were ended since, with those that began it.
             InvalidCodeError: the code is wrong; ``ClockSkewError`` if it was right minutes ago.
             TooManyAttemptsError: too many wrong codes.
         """

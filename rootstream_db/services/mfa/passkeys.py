@@ -81,7 +81,13 @@ class PasskeyManager:
         factors = work.mfa_factors.list_by_user(account.id)
         check_room(factors, name, most=self._settings.max_factors)
         known = [factor for factor in factors if factor.kind is FactorKind.PASSKEY]
-        row = self._challenge(work, ChallengePurpose.REGISTRATION, user_id=account.id, label=name)
+        row = self._challenge(
+            work,
+            ChallengePurpose.REGISTRATION,
+            user_id=account.id,
+            label=name,
+            auth_epoch=account.auth_epoch,
+        )
         options = self._party.creation_options(account, row.challenge, known)
         return Ceremony(id=row.id, options=options, expires_at=row.expires_at)
 
@@ -102,7 +108,8 @@ class PasskeyManager:
             except_session: the session that goes on: the one the passkey was made in.
 
         Raises:
-            PasskeyChallengeSpentError: the challenge was answered before, or ran out.
+            PasskeyChallengeSpentError: the challenge was answered before, ran out, or the account's
+                sessions were ended since.
             PasskeyOriginError: the page was not ours; ``PasskeyRelyingPartyError``,
                 ``PasskeyChallengeError``: nor was the site, or the challenge.
             PasskeyError: the answer is malformed.
@@ -116,6 +123,8 @@ class PasskeyManager:
             self._ledger.record(user_id, MfaAttemptMethod.ENROLLMENT, MfaOutcome.WRONG)
             raise
         account = work.users.lock(user_id)
+        if account.auth_epoch != challenge.auth_epoch:
+            raise _over()
         known = work.mfa_factors.list_by_user(user_id)
         check_room(known, label, most=self._settings.max_factors)
         row = work.mfa_factors.add(
@@ -205,6 +214,7 @@ class PasskeyManager:
         *,
         user_id: int | None,
         label: str | None = None,
+        auth_epoch: int | None = None,
     ) -> PasskeyChallenge:
         return work.passkey_challenges.add(
             PasskeyChallenge(
@@ -213,6 +223,7 @@ class PasskeyManager:
                 purpose=purpose,
                 challenge=secrets.token_bytes(CHALLENGE_BYTES),
                 label=label,
+                auth_epoch=auth_epoch,
                 expires_at=work.now + self._settings.challenge_ttl,
             )
         )
@@ -229,7 +240,7 @@ class PasskeyManager:
                 return row
         if row is not None and row.user_id is not None:
             self._ledger.record(row.user_id, MfaAttemptMethod.PASSKEY, MfaOutcome.EXPIRED)
-        raise PasskeyChallengeSpentError("this was answered before, or ran out: begin anew")
+        raise _over()
 
     def _identify(
         self, work: UnitOfWork, challenge: PasskeyChallenge, credential: str
@@ -246,6 +257,10 @@ class PasskeyManager:
     def _record(self, factor: MfaFactor, outcome: MfaOutcome) -> None:
         method = MfaAttemptMethod.PASSKEY
         self._ledger.record(factor.user_id, method, outcome, factor_id=factor.id)
+
+
+def _over() -> PasskeyChallengeSpentError:
+    return PasskeyChallengeSpentError("this was answered before, or ran out: begin anew")
 
 
 def _asked(work: UnitOfWork, challenge: PasskeyChallenge, assertion: Assertion) -> MfaFactor:

@@ -35,8 +35,24 @@ def test_a_code_that_was_spent_before_stays_spent(person, restore):
         person.verify(code)
     with pytest.raises(CodeReusedError):
         person.verify(person.code())
-    person.clock.advance(30)
+    # The phone's clock is one step ahead, as far as is known.
+    person.clock.advance(90)
     person.verify(person.code())
+
+
+@pytest.mark.parametrize("ahead", [30, 60, 90])
+def test_a_code_of_a_fast_clock_stays_spent_after_a_failover_of_seconds(person, restore, ahead):
+    for seconds in range(30, ahead, 30):
+        person.verify(person.code(seconds))
+        person.clock.advance(600)
+    code = person.code(ahead)
+    person.verify(code)
+    restore()
+    with pytest.raises(CodeReusedError):
+        person.verify(code)
+    person.clock.advance(10)
+    with pytest.raises(CodeReusedError):
+        person.verify(code)
 
 
 def test_backup_codes_of_before_are_void_and_new_ones_work(person, restore):
