@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise, product
 
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from rootstream_db.errors import RoleCycleError
@@ -17,6 +17,9 @@ from rootstream_db.security.permissions import (
     RoleGraph,
     effective_permissions,
 )
+
+# Nothing here waits for anything: a slow machine is no finding.
+patient = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 WORDS = "ab"
@@ -98,6 +101,7 @@ def allowed(roles, given_grants, now):
     return {(name, stream) for name in NAMES for stream in STREAMS if found.on(stream).allows(name)}
 
 
+@patient
 @given(role_lists(with_cycles=True), grant_lists, moments)
 def test_permissions_are_those_of_the_naive_model(roles, given_grants, now):
     expected = {
@@ -110,16 +114,19 @@ def test_permissions_are_those_of_the_naive_model(roles, given_grants, now):
     assert expected == allowed(roles, given_grants, now)
 
 
+@patient
 @given(role_lists(), moments)
 def test_without_a_grant_nothing_is_allowed(roles, now):
     assert set() == allowed(roles, [], now)
 
 
+@patient
 @given(role_lists(), grant_lists, grants, moments)
 def test_one_more_grant_takes_nothing_away(roles, given_grants, more, now):
     assert allowed(roles, given_grants, now) <= allowed(roles, [*given_grants, more], now)
 
 
+@patient
 @given(role_lists(), grant_lists, st.sampled_from(ROLES), permission_sets, moments)
 def test_one_more_permission_takes_nothing_away(roles, given_grants, role_id, more, now):
     richer = [
@@ -135,6 +142,7 @@ def test_one_more_permission_takes_nothing_away(roles, given_grants, role_id, mo
     assert allowed(roles, given_grants, now) <= allowed(richer, given_grants, now)
 
 
+@patient
 @given(role_lists(), grant_lists, moments, st.randoms(use_true_random=False))
 def test_order_and_repetition_make_no_difference(roles, given_grants, now, chance):
     shuffled_roles = chance.sample(roles, len(roles))
@@ -143,6 +151,7 @@ def test_order_and_repetition_make_no_difference(roles, given_grants, now, chanc
     assert allowed(roles, given_grants, now) == allowed(shuffled_roles, shuffled_grants, now)
 
 
+@patient
 @given(role_lists(), grant_lists, moments, moments)
 def test_a_result_holds_exactly_until_it_says(roles, given_grants, now, later):
     found = effective_permissions(RoleGraph(roles), given_grants, now)
@@ -154,6 +163,7 @@ def test_a_result_holds_exactly_until_it_says(roles, given_grants, now, later):
         assert any(grant.expires_at == found.until for grant in given_grants)
 
 
+@patient
 @given(role_lists(), st.sampled_from(ROLES), st.sampled_from(ROLES))
 def test_exactly_the_parents_that_close_a_cycle_are_refused(roles, role_id, parent_id):
     closes = role_id in naive_roles(roles, parent_id)
@@ -177,6 +187,7 @@ def cycle_of(graph, role_id, parent_id):
     return None
 
 
+@patient
 @given(permission_sets, permission_sets)
 def test_sets_behave_as_sets_of_names(one, other):
     ones = {name for name in NAMES if one.allows(name)}
@@ -190,6 +201,7 @@ def test_sets_behave_as_sets_of_names(one, other):
     assert NOTHING <= one <= PermissionSet(one)
 
 
+@patient
 @given(pattern_lists)
 def test_a_set_is_told_by_its_shortest_form(patterns):
     made = PermissionSet(patterns)
