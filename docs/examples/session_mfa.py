@@ -11,12 +11,11 @@ import secrets
 from datetime import UTC, datetime
 
 from rootstream_db import RootStream
-from rootstream_db.errors import AuthenticationError, MfaRequiredError
+from rootstream_db.errors import AuthenticationError, MfaRequiredError, PermissionDeniedError
 from rootstream_db.models import User
 from rootstream_db.security.assurance import AssuranceLevel
 from rootstream_db.security.tokens import SecretText
 from rootstream_db.security.totp import Totp, decode_secret
-from rootstream_db.services.sessions import SessionInfo
 
 PASSWORD = secrets.token_urlsafe(18)
 
@@ -32,6 +31,16 @@ class Phone:
         """Return the code of now, or the next one: each is good once."""
         self._shown = max(self._totp.step(datetime.now(UTC)), self._shown + 1)
         return self._totp.code(self._shown)
+
+
+def streamer(rs: RootStream, name: str) -> tuple[User, int]:
+    """Register an account and return it with the id of its stream."""
+    with rs.transaction() as work:
+        user = rs.accounts.register(
+            work, username=name, email=f"{name}@example.com", password=PASSWORD
+        )
+        stream, _ = rs.streams.create(work, owner=user, name="Speedrun")
+    return user, stream.id
 
 
 def enroll(rs: RootStream, user: User) -> tuple[Phone, list[SecretText]]:
@@ -73,10 +82,22 @@ def without_phone(rs: RootStream, login: str, backup_code: str) -> tuple[SecretT
         return issued.token, rs.mfa.status(work, user).backup_codes_left
 
 
-def stream_key_page(session: SessionInfo) -> str:
-    """Show what a password alone does not open."""
-    session.require(AssuranceLevel.MFA)
-    return f"stream keys of user {session.user_id}"
+def stream_key_page(rs: RootStream, token: str, stream_id: int) -> str:
+    """Show what takes a session, a second factor and the permission to see it."""
+    session = rs.sessions.validate(token).require(AssuranceLevel.MFA)
+    rs.access.require(session, "stream.key.read", stream_id=stream_id)
+    return f"keys of stream {stream_id}"
+
+
+def become_co_host(rs: RootStream, user: User, token: str, stream_id: int) -> None:
+    """Be refused at somebody else's stream, until a role is granted there."""
+    try:
+        stream_key_page(rs, token, stream_id)
+    except PermissionDeniedError as error:
+        print(f"somebody else's stream: {error}")
+    with rs.transaction() as work:
+        rs.access.grant(work, user, "owner", stream=work.streams.get_one(stream_id))
+    print(f"a co-host is let in: {stream_key_page(rs, token, stream_id)}")
 
 
 def main() -> None:
@@ -85,21 +106,21 @@ def main() -> None:
     with RootStream.from_env() if own_servers else RootStream.embedded("./data") as rs:
         rs.upgrade_schema()
         name = f"alice{secrets.token_hex(4)}"
-        with rs.transaction() as work:
-            user = rs.accounts.register(
-                work, username=name, email=f"{name}@example.com", password=PASSWORD
-            )
+        user, own = streamer(rs, name)
+        _, bobs = streamer(rs, f"bob_of_{name}")
         phone, backup_codes = enroll(rs, user)
 
         token = log_in(rs, name, PASSWORD)
         try:
-            stream_key_page(rs.sessions.validate(token))
+            stream_key_page(rs, token, own)
         except MfaRequiredError:
             print("the password alone is not enough")
 
         code = phone.code()
         token = second_factor(rs, token, code)
-        print(f"let in: {stream_key_page(rs.sessions.validate(token))}")
+        print(f"let in: {stream_key_page(rs, token, own)}")
+
+        become_co_host(rs, user, token, bobs)
 
         try:
             second_factor(rs, log_in(rs, name, PASSWORD), code)
@@ -107,7 +128,7 @@ def main() -> None:
             print(f"a code that was seen over a shoulder: {error}")
 
         token, left = without_phone(rs, name, backup_codes[0])
-        print(f"let in: {stream_key_page(rs.sessions.validate(token))}, {left} codes left")
+        print(f"let in: {stream_key_page(rs, token, own)}, {left} codes left")
 
 
 if __name__ == "__main__":
