@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from rootstream_db.cli.exit_codes import ExitCode
 from rootstream_db.cli.invocation import Invocation, command
 from rootstream_db.errors import SchemaError
+
+if TYPE_CHECKING:
+    from rootstream_db.services.partitions import PartitionStatus
 
 app = typer.Typer(help="Upgrade and check the schema.", no_args_is_help=True)
 
@@ -120,18 +123,19 @@ def partitions(
                 for name in rootstream.partitions.drop_before(first_kept, table=scheme.table):
                     invocation.output.say(f"dropped {name}")
         status = rootstream.partitions.status()
-    rows = [
-        {
-            "table": table.table,
-            "partitions": table.partitions,
-            "covered_until": table.covered_until and f"{table.covered_until:%Y-%m-%d}",
-            "default_rows": table.default_rows,
-            "warnings": "; ".join(table.warnings),
-        }
-        for table in status
-    ]
+    rows = [_row(table) for table in status]
     invocation.output.table("partitions", rows, empty="no partitioned tables")
     warnings = [warning for table in status for warning in table.warnings]
     for warning in warnings:
         invocation.output.warn(warning)
     return ExitCode.DEGRADED if warnings else None
+
+
+def _row(table: PartitionStatus) -> dict[str, Any]:
+    return {
+        "table": table.table,
+        "partitions": table.partitions,
+        "covered_until": table.covered_until and f"{table.covered_until:%Y-%m-%d}",
+        "default_rows": table.default_rows,
+        "warnings": "; ".join(table.warnings),
+    }
