@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cache
 from typing import Any, Final, NamedTuple
@@ -15,42 +14,33 @@ from sqlalchemy import (
     ColumnElement,
     Integer,
     Select,
-    SmallInteger,
     Text,
     Uuid,
     any_,
     bindparam,
     cast,
-    delete,
     func,
     literal,
     select,
     update,
 )
-from sqlalchemy.dialects.postgresql import JSONB, insert
 from sqlalchemy.orm import Session
 
 from rootstream_db.models.event_archive import EventArchivedId
-from rootstream_db.models.events import EventLog, EventLogHead, EventStream, Snapshot
+from rootstream_db.models.events import EventLog, EventLogHead
 from rootstream_db.repositories.event_batches import EventBatch, Placed, append
 from rootstream_db.repositories.recorded import RecordedEvent, list_recorded
 
 __all__ = [
     "DEFAULT_LOG",
-    "KEPT_SNAPSHOTS",
     "Cursor",
     "EventRepository",
     "LogHead",
     "RecordedEvent",
-    "SnapshotRepository",
-    "StoredSnapshot",
 ]
 
 DEFAULT_LOG: Final = 0
 """The log that migration 001 starts; its head row holds the dense order."""
-
-KEPT_SNAPSHOTS: Final = 2
-"""Snapshots kept of an aggregate: the latest, and one to fall back on."""
 
 
 class Cursor(NamedTuple):
@@ -67,19 +57,6 @@ class LogHead(NamedTuple):
     epoch: uuid.UUID
     last_position: int
     chain: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class StoredSnapshot:
-    """The state of an aggregate at a version; ``intact`` if nobody changed it since."""
-
-    aggregate_type: str
-    aggregate_id: str
-    version: int
-    state: dict[str, Any] = field(repr=False)
-    state_schema: int
-    created_at: datetime
-    intact: bool
 
 
 # Columns, not attributes: the ORM's own way of making rows costs half as much again.
@@ -119,16 +96,6 @@ _CONDITIONS: Final[dict[str, ColumnElement[bool]]] = {
 _HEAD: Final = select(
     EventLogHead.log_id, EventLogHead.epoch, EventLogHead.last_position, EventLogHead.chain
 ).where(EventLogHead.log_id == DEFAULT_LOG)
-
-# In the order of StoredSnapshot's fields; its last field is computed.
-_SNAPSHOT: Final = (
-    Snapshot.aggregate_type,
-    Snapshot.aggregate_id,
-    Snapshot.version,
-    Snapshot.state,
-    Snapshot.state_schema,
-    Snapshot.created_at,
-)
 
 
 class EventRepository:
@@ -287,95 +254,3 @@ def _recorded(order: str, wanted: frozenset[str]) -> Select[Any]:
         conditions.append(place <= bindparam("to", type_=BigInteger))
     limit = bindparam("limit", type_=Integer)
     return select(*_RECORDED).where(*conditions).order_by(place).limit(limit)
-
-
-class SnapshotRepository:
-    """Keeps the latest snapshots of each aggregate."""
-
-    def __init__(self, session: Session) -> None:
-        self.session = session
-
-    def save(
-        self,
-        aggregate_type: str,
-        aggregate_id: str,
-        *,
-        version: int,
-        state: bytes,
-        state_schema: int,
-    ) -> bool:
-        """Store a snapshot and drop old ones; False if the aggregate is not that far yet."""
-        given = (
-            select(
-                EventStream.aggregate_type,
-                EventStream.aggregate_id,
-                cast(version, BigInteger).label("version"),
-                cast(literal(state.decode(), Text), JSONB).label("state"),
-                cast(state_schema, SmallInteger).label("state_schema"),
-            )
-            .where(
-                EventStream.aggregate_type == aggregate_type,
-                EventStream.aggregate_id == aggregate_id,
-                EventStream.version >= version,
-            )
-            .subquery()
-        )
-        columns = {column.name: column for column in given.c} | {"checksum": _checksum(given.c)}
-        statement = insert(Snapshot).from_select(list(columns), select(*columns.values()))
-        replacing = statement.on_conflict_do_update(
-            index_elements=list(columns)[:3],
-            set_={name: statement.excluded[name] for name in list(columns)[3:]},
-        )
-        saved = self.session.scalar(replacing.returning(Snapshot.version)) is not None
-        if saved:
-            self._forget_old(aggregate_type, aggregate_id)
-        return saved
-
-    def get_latest(
-        self,
-        aggregate_type: str,
-        aggregate_id: str,
-        *,
-        state_schema: int,
-        to_version: int | None = None,
-    ) -> StoredSnapshot | None:
-        """Return the latest snapshot of that form up to a version, intact or not."""
-        conditions = [
-            Snapshot.aggregate_type == aggregate_type,
-            Snapshot.aggregate_id == aggregate_id,
-            Snapshot.state_schema == state_schema,
-        ]
-        if to_version is not None:
-            conditions.append(Snapshot.version <= to_version)
-        row = self.session.execute(
-            select(*_SNAPSHOT, Snapshot.checksum == _checksum(Snapshot.__table__.c))
-            .where(*conditions)
-            .order_by(Snapshot.version.desc())
-            .limit(1)
-        ).first()
-        return None if row is None else StoredSnapshot(*row)
-
-    def _forget_old(self, aggregate_type: str, aggregate_id: str) -> None:
-        of_aggregate = (
-            Snapshot.aggregate_type == aggregate_type,
-            Snapshot.aggregate_id == aggregate_id,
-        )
-        oldest_kept = (
-            select(Snapshot.version)
-            .where(*of_aggregate)
-            .order_by(Snapshot.version.desc())
-            .offset(KEPT_SNAPSHOTS - 1)
-            .limit(1)
-            .scalar_subquery()
-        )
-        self.session.execute(
-            delete(Snapshot).where(*of_aggregate, Snapshot.version < oldest_kept),
-            execution_options={"synchronize_session": False},
-        )
-
-
-def _checksum(columns: Any) -> ColumnElement[bytes]:
-    """Return the digest of a snapshot as it is stored: jsonb has one text for one value."""
-    names = ("aggregate_type", "aggregate_id", "version", "state_schema", "state")
-    content = func.json_build_array(*(columns[name] for name in names))
-    return func.sha256(func.convert_to(cast(content, Text), "UTF8"))

@@ -29,7 +29,7 @@ from rootstream_db.models import (
 )
 from rootstream_db.models.users import TokenPurpose
 from rootstream_db.repositories.event_proofs import EventProofRepository
-from rootstream_db.repositories.events import SnapshotRepository
+from rootstream_db.repositories.snapshots import SnapshotRepository
 from rootstream_db.services.event_store import EventStore
 from rootstream_db.settings import DatabaseSettings
 from rootstream_db.testing import EPOCH

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from rootstream_db.repositories.events import Cursor, LogHead, RecordedEvent, StoredSnapshot
+from rootstream_db.repositories.events import Cursor, LogHead, RecordedEvent
+from rootstream_db.repositories.snapshots import StoredSnapshot
 from rootstream_db.services.event_store.aggregates import Aggregate, SnapshotPolicy
 from rootstream_db.services.event_store.anchors import Anchor, append_anchor, read_anchors
 from rootstream_db.services.event_store.appender import AppenderStats, AuditAppender

@@ -11,7 +11,8 @@ from typing import Any, Final, Generic, NamedTuple, TypeVar, cast
 
 from rootstream_db.errors import SnapshotCorruptError, ValidationError
 from rootstream_db.repositories.event_archives import EventArchiveRepository
-from rootstream_db.repositories.events import RecordedEvent, SnapshotRepository, StoredSnapshot
+from rootstream_db.repositories.events import RecordedEvent
+from rootstream_db.repositories.snapshots import SnapshotRepository, StoredSnapshot
 from rootstream_db.services.event_store.payload import check_time, encode
 from rootstream_db.services.event_store.queries import AggregateQuery, archived_pages
 from rootstream_db.services.event_store.reading import EventReader
@@ -74,6 +75,8 @@ class EventReplayer(EventReader):
             snapshot = self._usable_snapshot(aggregate, state_schema, to_version=last, work=work)
             if snapshot is not None:
                 state, version = cast(State, snapshot.state), snapshot.version
+                if version in {last, snapshot.aggregate_version}:
+                    return Replayed(state, version)
         for event in self.read(*aggregate, after_version=version, to_version=last, work=work):
             state, version = apply(state, event), event.version
         return Replayed(state, version)

@@ -55,6 +55,16 @@ def test_replay_starts_from_the_latest_snapshot(database, three, events):
     assert ({"sum": 200, "seen": []}, 4) == events.replay("Stream", "7", add, EMPTY)
 
 
+def test_a_snapshot_that_nothing_follows_is_all_that_is_read(database, three, events, statements):
+    events.create_snapshot("Stream", "7", {"sum": 100, "seen": []}, 2)
+    events.create_snapshot("Stream", "7", {"sum": 200, "seen": []}, 3)
+    with database.transaction() as work, statements(work) as made:
+        for last, total in ((None, 200), (3, 200), (2, 100)):
+            made.clear()
+            found = events.replay("Stream", "7", add, EMPTY, to_version=last, work=work)
+            assert (total, 1) == (found.state["sum"], len(made))
+
+
 def test_a_snapshot_of_what_was_replayed_changes_nothing(database, three, events):
     before = events.replay("Stream", "7", add, EMPTY)
     events.create_snapshot("Stream", "7", *before)
