@@ -82,12 +82,17 @@ class RoleRepository(Repository[Role]):
         query = select(AccessState.generation).where(AccessState.id == _STATE).with_for_update()
         return self.session.scalars(query).one()
 
-    def next_generation(self) -> int:
-        """Raise the generation of all roles and return it."""
+    def next_generation(self, now: datetime) -> int:
+        """Raise the generation of all roles and return it.
+
+        It is at least the time in milliseconds, so that no two histories of a database that was
+        restored have the same one: processes that live through it keep roles by their generation.
+        """
+        milliseconds = int(now.timestamp() * 1000)
         query = (
             update(AccessState)
             .where(AccessState.id == _STATE)
-            .values(generation=AccessState.generation + 1)
+            .values(generation=func.greatest(AccessState.generation + 1, milliseconds))
             .returning(AccessState.generation)
             .execution_options(synchronize_session=False)
         )

@@ -84,7 +84,7 @@ class AccessChanges:
             versions = work.access.raise_versions(user_ids)
             floors += [(self._user_key(user_id), new) for user_id, new in versions.items()]
         if any(one.is_of_roles for one in noted):
-            floors.append((self._cache.key(ACCESS_ROLES), work.roles.next_generation()))
+            floors.append((self._cache.key(ACCESS_ROLES), work.roles.next_generation(work.now)))
         immediate = self._fence.raise_floors(dict(floors)) if floors else True
         now = self._clock()
         for one in noted:

@@ -53,13 +53,13 @@ for number, key in ipairs(KEYS) do
     local floor = ARGV[number + 1]
     local held = redis.call('GET', key)
     local is_floor = held and tonumber(string.sub(held, 1, 20)) and string.sub(held, 21) == 'F'
-    if not (is_floor and string.sub(held, 1, 20) >= floor) then
-        redis.call('SET', key, floor .. 'F', 'PX', ARGV[1])
-    end
+    if is_floor and string.sub(held, 1, 20) > floor then floor = string.sub(held, 1, 20) end
+    redis.call('SET', key, floor .. 'F', 'PX', ARGV[1])
 end
 """
 """A value gives way whatever its version: what is not committed yet cannot have been read, so a
-version as high as that is of a history that a restore of the database has cut off."""
+version as high as that is of a history that a restore of the database has cut off. A floor stays,
+for the whole time of the new one: it may be that of a change which was rolled back long ago."""
 
 DROP: Final = """
 if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end
