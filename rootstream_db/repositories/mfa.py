@@ -120,11 +120,6 @@ class MfaFactorRepository(Repository[MfaFactor]):
             values={"sign_count": count, "backed_up": backed_up, "last_used_at": now},
         )
 
-    def restored_at(self) -> datetime | None:
-        """Return when an older database was last put in this one's place, or None."""
-        query = select(AuthState.changed_at).where(AuthState.generation > 1)
-        return self.session.scalar(query)
-
     def delete_pending(self, user_id: int, label: str, *, now: datetime) -> None:
         """Delete the account's enrolments of that label, and those that ran out."""
         self.session.execute(

@@ -210,6 +210,11 @@ class AuthStateRepository(Repository[AuthState]):
 
     model = AuthState
 
+    def restored_at(self) -> datetime | None:
+        """Return when an older database was last put in this one's place, or None."""
+        query = select(AuthState.changed_at).where(AuthState.generation > 1)
+        return self.session.scalar(query)
+
     def next_generation(self, *, now: datetime, reason: str) -> int:
         """Begin a new generation of sessions and return its number.
 

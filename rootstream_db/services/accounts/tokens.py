@@ -52,14 +52,17 @@ class OneTimeTokens:
 
         Raises:
             CodeReusedError: it was redeemed before.
-            InvalidCodeError: it is expired, voided, for another purpose or never existed.
+            InvalidCodeError: it is expired, voided, for another purpose or never existed; or it
+                was issued before a restore, and nobody knows whether it was redeemed.
         """
         row = work.user_tokens.get_by_hash(self._digest(token, purpose))
         if row is None or row.purpose is not purpose:
             raise _invalid()
         if row.used_at is not None:
             raise CodeReusedError("this link or code was used before: ask for a new one")
-        if not row.is_usable(work.now):
+        restored_at = work.auth_state.restored_at()
+        issued_at = row.expires_at - self._lifetimes[purpose]
+        if not row.is_usable(work.now) or (restored_at is not None and issued_at <= restored_at):
             raise _invalid()
         return row
 

@@ -151,7 +151,7 @@ class Authenticators:
             raise MfaNotEnrolledError("the account has no authenticator app")
         # Opened first: a missing key is our failure and must not count as a wrong code.
         devices = [self._opened(row) for row in rows]
-        restored_at = work.mfa_factors.restored_at()
+        restored_at = work.auth_state.restored_at()
         self._ledger.reserve(user_id, method)
         matches = [(one, one.totp.match(code, self._steps(work.now, one))) for one in devices]
         found = [(device, step) for device, step in matches if step is not None]

@@ -232,7 +232,7 @@ class PasskeyManager:
         """Take a challenge out for good, whatever becomes of the caller's transaction."""
         with self._database.independent() as work:
             row = work.passkey_challenges.take(ceremony_id)
-            restored_at, now = work.mfa_factors.restored_at(), work.now
+            restored_at, now = work.auth_state.restored_at(), work.now
         if row is not None and row.purpose is purpose and now < row.expires_at:
             # One from before a restore may have been answered already.
             begun_at = row.expires_at - self._settings.challenge_ttl
