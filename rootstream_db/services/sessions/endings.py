@@ -21,6 +21,7 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from rootstream_db.errors import CacheUnavailableError, StorageError
@@ -138,7 +139,9 @@ class Endings:
         except CacheUnavailableError:
             return self.result(ended, immediate=False)
         self.announce({"digests": [], "sessions": [], "everybody": True})
-        return self.result(ended, immediate=True)
+        # No mark keeps out what a look-up that began before puts back: its age does.
+        effective_by = self._clock() + self._settings.max_stale
+        return replace(self.result(ended, immediate=True), effective_by=effective_by)
 
     def make_up_for_losses(self, *, anyway: bool = False) -> None:
         """Tell Redis what it missed if this process saw it return, left it untold, or is to."""

@@ -122,7 +122,8 @@ class RevocationResult:
     Attributes:
         revoked: how many sessions were open and are not any more.
         immediate: whether no process accepts them from the commit on; false when Redis could not
-            be told, and others may go on trusting what they have.
+            be told, and others may go on trusting what they have. Of everybody's sessions: whether
+            Redis was emptied; there ``effective_by`` counts.
         effective_by: when the last process at the latest refuses them, if the unit commits at
             once; a unit that goes on adds what it takes.
     """

@@ -289,6 +289,9 @@ class SessionManager:
         For after a restore: an older database brings sessions back that were ended since, and
         Redis knows sessions that the database never heard of. Also for a leaked key.
 
+        PostgreSQL and an emptied Redis refuse them at once. A look-up that was under way may put
+        one back, which a process that has not asked PostgreSQL since believes for ``max_stale``.
+
         Args:
             reason: why, for the record: one line.
 

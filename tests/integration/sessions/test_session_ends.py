@@ -148,6 +148,28 @@ def test_after_a_restore_every_session_is_dead_in_every_process(rootstream, anot
     assert elsewhere.validate(log_in().token)
 
 
+def test_what_a_late_look_up_puts_back_counts_no_longer_than_the_result_says(
+    rootstream, another, log_in, clock
+):
+    elsewhere, redis = another().sessions, rootstream.cache.client
+    issued = log_in()
+    (key,) = redis.keys("*session*")
+    entry = redis.get(key)
+    result = rootstream.sessions.invalidate_all("restored to 11:55")
+    # Somebody who asked PostgreSQL before is done only now.
+    assert redis.set(key, entry, nx=True)
+    while elsewhere_accepts(elsewhere, issued):
+        assert clock() < result.effective_by
+        clock.advance(SECOND)
+
+
+def elsewhere_accepts(elsewhere, issued):
+    try:
+        return elsewhere.validate(issued.token)
+    except SessionRevokedError:
+        return None
+
+
 def test_a_restore_that_forgot_the_last_generation_brings_nothing_back(rootstream, log_in, clock):
     before = log_in()
     rootstream.sessions.invalidate_all("first")
