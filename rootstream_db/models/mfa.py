@@ -62,10 +62,11 @@ class MfaOutcome(StrEnum):
 class MfaFactor(Base):
     """An authenticator app or a passkey of an account; an enrolment until it is confirmed.
 
-    ``secret`` is sealed. An enrolment is finished within the epoch of its account that it was begun
-    in: whoever was thrown out meanwhile does not get back in by it. ``last_used_step`` only rises:
-    a code of that step or an older one is spent. ``drift_steps`` is how far the device's clock was
-    off when it was last used.
+    ``secret`` and ``public_key`` are sealed: who can only write to the table plants neither. An
+    enrolment is finished within the epoch of its account that it was begun in: whoever was thrown
+    out meanwhile does not get back in by it. ``last_used_step`` only rises: a code of that step or
+    an older one is spent. ``drift_steps`` is how far the device's clock was off when it was last
+    used.
     """
 
     __tablename__ = "user_mfa"
@@ -76,7 +77,8 @@ class MfaFactor(Base):
             name="totp_complete",
         ),
         CheckConstraint(
-            "kind <> 'passkey' OR num_nulls(credential_id, public_key, confirmed_at) = 0",
+            "kind <> 'passkey' OR"
+            " num_nulls(credential_id, public_key, public_key_key_id, confirmed_at) = 0",
             name="passkey_complete",
         ),
         CheckConstraint(
@@ -112,6 +114,7 @@ class MfaFactor(Base):
     drift_steps: Mapped[int] = mapped_column(SmallInteger, default=0, server_default=text("0"))
     credential_id: Mapped[bytes | None] = mapped_column(default=None, unique=True)
     public_key: Mapped[bytes | None] = mapped_column(default=None)
+    public_key_key_id: Mapped[int | None] = mapped_column(SmallInteger, default=None)
     sign_count: Mapped[int] = mapped_column(default=0, server_default=text("0"))
     transports: Mapped[list[str] | None] = mapped_column(ARRAY(String(20)), default=None)
     aaguid: Mapped[uuid.UUID | None] = mapped_column(default=None)
@@ -130,7 +133,7 @@ class MfaFactor(Base):
 
 
 class RecoveryCode(Base):
-    """A backup code; only its hash is stored. ``slot`` is the letter that the code starts with.
+    """A backup code; only its hash is stored, sealed. ``slot`` is the letter it starts with.
 
     It is good within the generation it was made in: after a restore nobody knows which of the older
     ones were used.
@@ -142,7 +145,8 @@ class RecoveryCode(Base):
     id: Mapped[identity_key] = mapped_column(init=False)
     user_id: Mapped[int] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"))
     slot: Mapped[str] = mapped_column(String(1))
-    code_hash: Mapped[str]
+    code_hash: Mapped[bytes]
+    code_hash_key_id: Mapped[int] = mapped_column(SmallInteger)
     generation: Mapped[int]
     created_at: Mapped[created_time] = mapped_column(init=False)
     used_at: Mapped[datetime | None] = mapped_column(default=None)

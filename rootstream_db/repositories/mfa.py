@@ -159,14 +159,12 @@ class RecoveryCodeRepository(Repository[RecoveryCode]):
 
     model = RecoveryCode
 
-    def find(self, user_id: int, slot: str) -> RecoveryCode | None:
-        """Return the code of this generation in a slot as it is now, used or not, or None."""
+    def list_by_user(self, user_id: int) -> Sequence[RecoveryCode]:
+        """Return the account's codes of this generation as they are now, used or not."""
         query = select(RecoveryCode).where(
-            RecoveryCode.user_id == user_id,
-            RecoveryCode.slot == slot,
-            RecoveryCode.generation == _GENERATION,
+            RecoveryCode.user_id == user_id, RecoveryCode.generation == _GENERATION
         )
-        return self.session.scalar(query.execution_options(populate_existing=True))
+        return self.session.scalars(query.execution_options(populate_existing=True)).all()
 
     def spend(self, code_id: int, *, now: datetime) -> RecoveryCode | None:
         """Use the code up; None if somebody did before, or if it is gone.
@@ -182,11 +180,17 @@ class RecoveryCodeRepository(Repository[RecoveryCode]):
         )
         return self.session.scalar(query)
 
-    def replace(self, user_id: int, hashes: Mapping[str, str]) -> None:
-        """Put new codes, hashes by slot, in the place of all earlier ones."""
+    def replace(self, user_id: int, hashes: Mapping[str, bytes], *, key_id: int) -> None:
+        """Put new codes, sealed hashes by slot, in the place of all earlier ones."""
         self.delete_of_user(user_id)
         rows = [
-            {"user_id": user_id, "slot": slot, "code_hash": code_hash, "generation": _GENERATION}
+            {
+                "user_id": user_id,
+                "slot": slot,
+                "code_hash": code_hash,
+                "code_hash_key_id": key_id,
+                "generation": _GENERATION,
+            }
             for slot, code_hash in hashes.items()
         ]
         self.session.execute(insert(RecoveryCode).values(rows))

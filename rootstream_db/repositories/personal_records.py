@@ -35,7 +35,7 @@ from rootstream_db.models import (
 )
 from rootstream_db.models.base import Base
 
-SECRET_COLUMNS: Final = frozenset({"password_hash", "code_hash"})
+SECRET_COLUMNS: Final = frozenset({"password_hash"})
 """Columns of text that prove something; those of bytes (digests, sealed values) all do."""
 
 UNLINKED: Final = (SecurityEvent, MfaAttempt, MfaThrottle)

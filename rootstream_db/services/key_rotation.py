@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from rootstream_db.clock import Clock, utc_now
 from rootstream_db.errors import ConflictError, SealBrokenError
-from rootstream_db.models import MfaFactor, SubjectKey, WebhookEndpoint
+from rootstream_db.models import MfaFactor, RecoveryCode, SubjectKey, WebhookEndpoint
 from rootstream_db.repositories.sealed_values import (
     UNSEALED,
     SealedColumn,
@@ -21,6 +21,8 @@ from rootstream_db.repositories.sealed_values import (
 )
 from rootstream_db.security.keyring import REFRESH_SECONDS, KeyRing, row_context
 from rootstream_db.services.mfa.authenticators import PURPOSE as TOTP_PURPOSE
+from rootstream_db.services.mfa.backup_codes import PURPOSE as BACKUP_CODE_PURPOSE
+from rootstream_db.services.mfa.passkeys import PURPOSE as PASSKEY_PURPOSE
 from rootstream_db.services.subject_keys import PURPOSE as SUBJECT_PURPOSE
 from rootstream_db.services.webhooks.signing import PURPOSE as WEBHOOK_PURPOSE
 from rootstream_db.unit_of_work import UnitOfWork
@@ -35,6 +37,15 @@ SEALED: Final = (
         model=SubjectKey, name="wrapped", purpose=SUBJECT_PURPOSE, bound_to=("subject_id",)
     ),
     SealedColumn(model=MfaFactor, name="secret", purpose=TOTP_PURPOSE, bound_to=("user_id", "id")),
+    SealedColumn(
+        model=MfaFactor, name="public_key", purpose=PASSKEY_PURPOSE, bound_to=("user_id", "id")
+    ),
+    SealedColumn(
+        model=RecoveryCode,
+        name="code_hash",
+        purpose=BACKUP_CODE_PURPOSE,
+        bound_to=("user_id", "slot"),
+    ),
     SealedColumn(model=WebhookEndpoint, name="secret", purpose=WEBHOOK_PURPOSE, bound_to=("id",)),
 )
 """Every column whose values the key ring seals."""

@@ -107,7 +107,7 @@ QUERIES: dict[str, Callable[[World], Any]] = {
     "uq_user_mfa_credential_id": lambda w: w.work.mfa_factors.find_credential(DIGEST),
     "ix_user_mfa_enrollment_expires_at": lambda w: w.work.mfa_factors.delete_expired(EPOCH),
     "pk_mfa_recovery_codes": lambda w: w.work.recovery_codes.spend(0, now=EPOCH),
-    "uq_mfa_recovery_codes_user_id_slot": lambda w: w.work.recovery_codes.find(w.user.id, "A"),
+    "uq_mfa_recovery_codes_user_id_slot": lambda w: w.work.recovery_codes.list_by_user(w.user.id),
     "pk_passkey_challenges": lambda w: w.work.passkey_challenges.take(uuid.uuid4()),
     "ix_passkey_challenges_expires_at": lambda w: w.work.passkey_challenges.delete_expired(EPOCH),
     "pk_trusted_devices": lambda w: w.work.trusted_devices.revoke(0, user_id=w.user.id),

@@ -15,7 +15,6 @@ from rootstream_db.errors import (
     ValidationError,
 )
 from rootstream_db.models.mfa import FactorKind, MfaAttemptMethod, MfaFactor, MfaOutcome
-from rootstream_db.security.keyring import row_context
 from rootstream_db.security.totp import (
     Totp,
     TotpAlgorithm,
@@ -23,7 +22,7 @@ from rootstream_db.security.totp import (
     encode_secret,
     new_secret,
 )
-from rootstream_db.services.mfa.rules import check_label, check_room
+from rootstream_db.services.mfa.rules import check_label, check_room, secret_context
 from rootstream_db.services.mfa.values import Enrollment
 
 if TYPE_CHECKING:
@@ -221,11 +220,6 @@ class Authenticators:
                 return _skewed((now - step) * device.totp.period) if step < now else _wrong()
         self._ledger.record(devices[0].row.user_id, method, MfaOutcome.WRONG)
         return _wrong()
-
-
-def secret_context(user_id: int, factor_id: uuid.UUID) -> bytes:
-    """Return what binds a sealed shared secret to its row."""
-    return row_context("user_mfa", user_id, factor_id)
 
 
 def _over() -> EnrollmentExpiredError:

@@ -50,7 +50,7 @@ class MfaManager:
         database: where attempts are counted, in transactions beside the caller's.
         events: the log that changes are appended to.
         settings: issuer, lengths, lockout.
-        keyring: what shared secrets are sealed with.
+        keyring: what shared secrets, public keys and hashes of codes are sealed with.
         tokens: the mint of trusted devices' tokens.
         sessions: what ends when a factor changes.
         hasher: of backup codes; one of the settings' cost unless given.
@@ -77,10 +77,10 @@ class MfaManager:
         self._ledger = AttemptLedger(database, events, settings, security=security)
         self._authenticators = Authenticators(settings, keyring, self._ledger)
         self._backup_codes = BackupCodes(
-            hasher or PasswordHasher(settings.backup_code_hash), self._ledger
+            hasher or PasswordHasher(settings.backup_code_hash), keyring, self._ledger
         )
         self.passkeys = PasskeyManager(
-            database, settings, ledger=self._ledger, changes=self._changes
+            database, settings, keyring=keyring, ledger=self._ledger, changes=self._changes
         )
         self._devices = TrustedDevices(settings, tokens, self._ledger, self._changes)
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import secrets
 import uuid
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from rootstream_db.errors import (
     PasskeyChallengeSpentError,
@@ -28,18 +28,23 @@ from rootstream_db.models.mfa import (
     PasskeyChallenge,
 )
 from rootstream_db.security.assurance import AssuranceLevel, MfaMethod, MfaProof
-from rootstream_db.services.mfa.rules import check_label, check_room
+from rootstream_db.services.mfa.rules import check_label, check_room, secret_context
 from rootstream_db.services.mfa.values import Ceremony, Factor
 from rootstream_db.services.mfa.webauthn import RelyingParty
 
 if TYPE_CHECKING:
     from rootstream_db.database import Database
     from rootstream_db.models import User
+    from rootstream_db.security.keyring import KeyRing
     from rootstream_db.services.mfa.attempts import AttemptLedger
     from rootstream_db.services.mfa.changes import FactorChanges
-    from rootstream_db.services.mfa.webauthn import Assertion
+    from rootstream_db.services.mfa.webauthn import Assertion, NewPasskey
     from rootstream_db.settings import MfaSettings
     from rootstream_db.unit_of_work import UnitOfWork
+
+
+PURPOSE: Final = "mfa.passkey"
+"""What the data key of public keys is derived for."""
 
 
 class PasskeyManager:
@@ -54,11 +59,13 @@ class PasskeyManager:
         database: Database,
         settings: MfaSettings,
         *,
+        keyring: KeyRing,
         ledger: AttemptLedger,
         changes: FactorChanges,
     ) -> None:
         self._database = database
         self._settings = settings
+        self._keyring = keyring
         self._ledger = ledger
         self._changes = changes
 
@@ -127,26 +134,33 @@ class PasskeyManager:
             raise _over()
         known = work.mfa_factors.list_by_user(user_id)
         check_room(known, label, most=self._settings.max_factors)
-        row = work.mfa_factors.add(
-            MfaFactor(
-                id=uuid.uuid4(),
-                user_id=user_id,
-                kind=FactorKind.PASSKEY,
-                label=label,
-                confirmed_at=work.now,
-                credential_id=made.credential_id,
-                public_key=made.public_key,
-                sign_count=made.sign_count,
-                transports=made.transports,
-                aaguid=made.aaguid,
-                backup_eligible=made.backup_eligible,
-                backed_up=made.backed_up,
-            )
-        )
+        row = work.mfa_factors.add(self._row(work, user_id, label, made))
         accepted = MfaOutcome.ACCEPTED
         self._ledger.record(user_id, MfaAttemptMethod.ENROLLMENT, accepted, factor_id=row.id)
         self._changes.added(work, account, row, keep=except_session)
         return Factor.of(row)
+
+    def _row(self, work: UnitOfWork, user_id: int, label: str, made: NewPasskey) -> MfaFactor:
+        factor_id = uuid.uuid4()
+        # Public, but whose it is must not be for those to say who can only write to the table.
+        sealed = self._keyring.seal(
+            made.public_key, purpose=PURPOSE, context=secret_context(user_id, factor_id)
+        )
+        return MfaFactor(
+            id=factor_id,
+            user_id=user_id,
+            kind=FactorKind.PASSKEY,
+            label=label,
+            confirmed_at=work.now,
+            credential_id=made.credential_id,
+            public_key=sealed,
+            public_key_key_id=self._keyring.key_id(sealed),
+            sign_count=made.sign_count,
+            transports=made.transports,
+            aaguid=made.aaguid,
+            backup_eligible=made.backup_eligible,
+            backed_up=made.backed_up,
+        )
 
     def begin_authentication(self, work: UnitOfWork, user: User | None = None) -> Ceremony:
         """Ask for a signature: of one of the account's passkeys, or of whoever is there.
@@ -181,13 +195,16 @@ class PasskeyManager:
         """
         challenge = self._take(ceremony_id, ChallengePurpose.AUTHENTICATION)
         assertion, factor = self._identify(work, challenge, credential)
+        public_key = self._keyring.open(
+            factor.public_key or b"",
+            purpose=PURPOSE,
+            context=secret_context(factor.user_id, factor.id),
+        )
         try:
             self._party.check_context(
                 assertion, challenge.challenge, verify_user=challenge.user_id is None
             )
-            signed = self._party.check_signature(
-                assertion, challenge.challenge, factor.public_key or b""
-            )
+            signed = self._party.check_signature(assertion, challenge.challenge, public_key)
         except PasskeyError:
             self._record(factor, MfaOutcome.WRONG)
             raise

@@ -1,12 +1,14 @@
-"""What a device may be called, and how many an account has. Pure."""
+"""What a device may be called, how many an account has, what its secrets are bound to. Pure."""
 
 from __future__ import annotations
 
 import unicodedata
+import uuid
 from collections.abc import Sequence
 
 from rootstream_db.errors import ConflictError, ValidationError
 from rootstream_db.models.mfa import MAX_LABEL, MfaFactor
+from rootstream_db.security.keyring import row_context
 
 
 def check_label(label: str) -> str:
@@ -34,3 +36,8 @@ def check_room(known: Sequence[MfaFactor], label: str, *, most: int) -> None:
         raise ConflictError(f"a device called {label!r} is enrolled already", field="label")
     if len(known) >= most:
         raise ConflictError(f"an account has at most {most} second factors: remove one first")
+
+
+def secret_context(user_id: int, factor_id: uuid.UUID) -> bytes:
+    """Return what binds a sealed value of a factor to its row."""
+    return row_context("user_mfa", user_id, factor_id)

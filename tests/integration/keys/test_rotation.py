@@ -277,7 +277,7 @@ def test_a_rotation_that_dies_anywhere_goes_on_where_it_was(world):
 def test_a_killed_rotation_is_taken_up_again(world):
     world.add_people(40)
     world.add_key(2)
-    assert was_killed(fork_doomed(lambda: world.rotation.rotate(batch=4), at=12))
+    assert was_killed(fork_doomed(lambda: world.rotation.rotate(batch=4), at=20))
     counts = world.by_key()
     assert {1, 2} == set(counts)
     assert 40 == sum(counts.values())

@@ -57,6 +57,7 @@ def test_of_fifty_threads_with_one_code_one_is_let_in_under_the_lockout_too(pers
     assert {"ok", REUSED, LOCKED} >= set(counted)
 
 
+@pytest.mark.slow
 def test_of_four_processes_with_one_code_one_is_let_in(free, clean_database_url, redis_url, clock):
     arguments = [clean_database_url, redis_url, clock().isoformat(), free.user.username]
     with ExitStack() as stack:
@@ -111,6 +112,7 @@ def test_of_fifty_threads_with_one_backup_code_one_is_let_in(free):
     assert {"ok": 1, REUSED: 49} == counted
 
 
+@pytest.mark.slow
 def test_of_fifty_threads_with_ten_backup_codes_each_ten_are_let_in(free):
     codes = free.backup_codes()
     # Every thread sends every code.
@@ -157,6 +159,7 @@ def test_a_rollback_gives_no_guess_back(person):
     assert {LOCKED: 1} == together(1, [partial(person.verify, person.code())])
 
 
+@pytest.mark.slow
 def test_verifying_enrolling_and_removing_at_once_never_deadlocks(free):
     mfa, rs = free.rs.mfa, free.rs
 

@@ -10,8 +10,11 @@ from sqlalchemy import text
 from rootstream_db.errors import SealBrokenError, UnknownKeyError
 from rootstream_db.rootstream import RootStream
 from rootstream_db.security.keyring import KeyRing
+from rootstream_db.security.passwords import PasswordHasher
 from rootstream_db.services.event_store import EventStore
 from rootstream_db.services.mfa import MfaManager
+from tests.factories import make_user
+from tests.fixtures.authenticator import Authenticator
 from tests.fixtures.mfa import enroll
 
 OLD, NEW = b"o" * 32, b"n" * 32
@@ -102,3 +105,41 @@ def test_a_secret_opens_for_as_long_as_its_key_is_in_the_ring(rootstream: RootSt
     rootstream._parts["mfa"] = manager({2: NEW})
     clock.advance(30)
     refused(person, UnknownKeyError)
+
+
+def test_a_backup_code_cannot_be_planted_by_who_can_only_write(person, rootstream, clock):
+    other = enroll(rootstream, clock)
+    known = other.backup_codes()[0]
+    person.backup_codes()
+    planted = PasswordHasher("cheapest-for-tests").hash("A-0000-0000-0000").encode()
+    copy = (
+        "UPDATE mfa_recovery_codes SET code_hash = (SELECT code_hash FROM mfa_recovery_codes"
+        " WHERE user_id = :other AND slot = 'A') WHERE user_id = :user AND slot = 'A'"
+    )
+    plant = "UPDATE mfa_recovery_codes SET code_hash = :planted WHERE user_id = :user"
+    with rootstream.transaction() as work:
+        work.session.execute(text(copy), {"other": other.user.id, "user": person.user.id})
+    with pytest.raises(SealBrokenError):
+        person.consume(known)
+    with rootstream.transaction() as work:
+        work.session.execute(text(plant), {"planted": planted, "user": person.user.id})
+    with pytest.raises(SealBrokenError):
+        person.consume("A-0000-0000-0000")
+
+
+def test_a_passkey_cannot_be_planted_by_who_can_only_write(
+    rs, alice, key, begin, begin_registration, finish_registration, finish
+):
+    with rs.transaction() as work:
+        mallory = make_user(work, username="mallory")
+    stolen = Authenticator()
+    ceremony = begin_registration(mallory)
+    finish_registration(ceremony, stolen.create(ceremony.options))
+    move = "UPDATE user_mfa SET user_id = :user, label = 'Planted' WHERE user_id = :mallory"
+    with rs.transaction() as work:
+        work.session.execute(text(move), {"user": alice.id, "mallory": mallory.id})
+    ceremony = begin(alice)
+    with pytest.raises(SealBrokenError):
+        finish(ceremony, stolen.get(ceremony.options, user_handle=alice.public_id.bytes))
+    ceremony = begin(alice)
+    finish(ceremony, key.get(ceremony.options))
