@@ -77,8 +77,11 @@ def mixed(rootstream: RootStream, scale: Scale, report: Report) -> None:
     rows = []
     for threads in THREADS:
         users = load_users(rootstream, f"mixed_{threads}", scale.sessions // _PER_USER)
+        # Accounts of their own: logins beyond the limit end the sessions that are in use otherwise.
+        newcomers = load_users(rootstream, f"mixed_new_{threads}", len(users))
         ours = OurSessions(rootstream, "ours", users)
         tokens: list[str] = [ours.create() for _ in range(scale.sessions)]
+        ours = OurSessions(rootstream, "ours", newcomers)
         done, elapsed = _mix(ours, tokens, threads=threads, seconds=scale.seconds_mixed)
         rate = done.total() / elapsed
         rows.append({"who": f"ours, {threads} threads", "per second": rate})
@@ -86,7 +89,7 @@ def mixed(rootstream: RootStream, scale: Scale, report: Report) -> None:
         with connect(rootstream) as connection:
             found = connection.execute(
                 "SELECT count(*) FROM sessions WHERE user_id = ANY(%s)",
-                [[user.id for user in users]],
+                [[user.id for user in (*users, *newcomers)]],
             ).fetchone()
         expected = len(tokens) + done["create"]
         report.totals.append(Total(f"{title}, {threads} threads: rows", (expected,), found))
