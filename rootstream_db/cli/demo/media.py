@@ -117,6 +117,7 @@ def _hook_server(rs: RootStream, folder: Path) -> Iterator[str]:
         "ROOTSTREAM_DATABASE_URL": _shown(settings.database.url),
         "ROOTSTREAM_REDIS_URL": _shown(settings.redis.url),
         "ROOTSTREAM_SECURITY__TOKEN_PEPPERS": _shown(settings.security.token_peppers),
+        "ROOTSTREAM_SECURITY__MASTER_KEYS": _shown(settings.security.master_keys),
         "ROOTSTREAM_INGEST__RECORDINGS_DIRECTORY": str(folder / "recordings"),
     }
     command = [sys.executable, "-c", _SERVE, "ingest", "serve", "--port", str(port)]
