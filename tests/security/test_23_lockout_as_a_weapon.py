@@ -45,7 +45,7 @@ def attack(rootstream, clock, times, addresses):
             log_in(rootstream, f"guess {attempt}", addresses[attempt % len(addresses)])
         return it.type
 
-    refusals = []
+    refusals: list[type[Exception]] = []
     with ThreadPoolExecutor(8) as attackers:
         for batch in range(0, times, 100):
             refusals += attackers.map(guess, range(batch, min(batch + 100, times)))
