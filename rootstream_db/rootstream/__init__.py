@@ -151,6 +151,7 @@ class RootStream(Foundation):
     @Part
     def privacy(self) -> PrivacyManager:
         """What is stored about a person: a copy of it, and its end."""
+        from rootstream_db.security.login_digests import LoginDigests
         from rootstream_db.services.privacy import PrivacyManager
 
         return PrivacyManager(
@@ -159,6 +160,7 @@ class RootStream(Foundation):
             accounts=self.accounts,
             streams=self.streams,
             cache=self.cache,
+            digests=LoginDigests(self.tokens),
             clock=self.clock,
         )
 

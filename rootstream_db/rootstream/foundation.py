@@ -134,6 +134,9 @@ class Foundation(Parts):
     @Part
     def login_monitor(self) -> LoginMonitor:
         """What is made of logins: attacks noticed, networks kept out, places compared."""
+        from rootstream_db.security.login_digests import LoginDigests
         from rootstream_db.services.security_events import LoginMonitor
 
-        return LoginMonitor(self.security, self.limits, self.settings.detection)
+        return LoginMonitor(
+            self.security, self.limits, LoginDigests(self.tokens), self.settings.detection
+        )

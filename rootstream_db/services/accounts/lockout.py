@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import math
 from datetime import timedelta
@@ -12,6 +11,7 @@ from rootstream_db.errors import TooManyAttemptsError
 
 if TYPE_CHECKING:
     from rootstream_db.database import Database
+    from rootstream_db.security.login_digests import LoginDigests
     from rootstream_db.settings import AccountSettings
 
 _logger: Final = logging.getLogger(__name__)
@@ -29,20 +29,6 @@ def lock_duration(failures: int, settings: AccountSettings) -> timedelta | None:
     return timedelta(seconds=min(seconds, settings.lockout_max.total_seconds()))
 
 
-def login_key(login: str) -> bytes:
-    """Return the digest under which attempts on a login are counted, whether it exists or not.
-
-    What people type into the wrong field, passwords included, never reaches the database.
-    """
-    return hashlib.sha256(login.encode()).digest()
-
-
-def device_key(digest: bytes) -> bytes:
-    """Return the digest under which attempts from a trusted device are counted."""
-    # No login holds a NUL, so no login has this key.
-    return hashlib.sha256(b"device\0" + digest).digest()
-
-
 class LoginLockout:
     """Counts attempts in transactions of its own, so that no caller's rollback refunds a guess.
 
@@ -50,8 +36,11 @@ class LoginLockout:
     afterwards would let any number of parallel guesses through before the first one is counted.
     """
 
-    def __init__(self, database: Database, settings: AccountSettings) -> None:
+    def __init__(
+        self, database: Database, digests: LoginDigests, settings: AccountSettings
+    ) -> None:
         self._database = database
+        self._digests = digests
         self._settings = settings
 
     def reserve(self, login: str, *, device: bytes | None = None) -> timedelta | None:
@@ -63,7 +52,8 @@ class LoginLockout:
         Raises:
             TooManyAttemptsError: the login is locked; the attempt must not be made.
         """
-        key = login_key(login) if device is None else device_key(device)
+        digests = self._digests
+        key = digests.of_login(login) if device is None else digests.of_device(device)
         with self._database.independent() as work:
             window = self._settings.lockout_window
             failures = work.login_throttle.reserve(key, now=work.now, window=window)
@@ -78,9 +68,9 @@ class LoginLockout:
 
     def clear(self, *logins: str, device: bytes | None = None) -> None:
         """Forget the failures of these logins: somebody proved to be their owner."""
-        keys = [login_key(login) for login in logins]
+        keys = [self._digests.of_login(login) for login in logins]
         if device is not None:
-            keys.append(device_key(device))
+            keys.append(self._digests.of_device(device))
         with self._database.independent() as work:
             work.login_throttle.clear(keys)
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 from rootstream_db.errors import ConflictError, PermissionDeniedError
 from rootstream_db.models import RevokeReason, TokenPurpose, User
 from rootstream_db.models.users import NO_PASSWORD
+from rootstream_db.security.login_digests import LoginDigests
 from rootstream_db.security.passwords import PasswordHasher
 from rootstream_db.security.tokens import SecretText
 from rootstream_db.services.accounts.journal import AccountJournal
@@ -86,7 +87,7 @@ class AccountManager:
         self._passwords = AccountPasswords(
             settings,
             hasher=hasher or PasswordHasher(settings.argon2_profile),
-            lockout=LoginLockout(database, settings),
+            lockout=LoginLockout(database, LoginDigests(tokens), settings),
             tokens=self._tokens,
             devices=KnownDevices(tokens),
             journal=self._journal,

@@ -13,13 +13,13 @@ from rootstream_db.models.users import User
 from rootstream_db.repositories.personal_records import PersonalRecordRepository
 from rootstream_db.repositories.subject_keys import Erasure
 from rootstream_db.services.accounts.journal import AGGREGATE
-from rootstream_db.services.accounts.lockout import login_key
 from rootstream_db.services.privacy.export import Exporter
 from rootstream_db.unit_of_work import UnitOfWork
 
 if TYPE_CHECKING:
     from rootstream_db.cache import RedisCache
     from rootstream_db.database import Database
+    from rootstream_db.security.login_digests import LoginDigests
     from rootstream_db.services.accounts import AccountManager
     from rootstream_db.services.event_store import EventStore
     from rootstream_db.services.streams import StreamManager
@@ -56,6 +56,7 @@ class PrivacyManager:
         accounts: deletes accounts, with sessions and whatever hangs on them.
         streams: ends broadcasts and deletes streams.
         cache: where profiles may be cached.
+        digests: what failed logins are counted by.
         clock: the source of the current time.
     """
 
@@ -67,9 +68,11 @@ class PrivacyManager:
         accounts: AccountManager,
         streams: StreamManager,
         cache: RedisCache,
+        digests: LoginDigests,
         clock: Clock = utc_now,
     ) -> None:
         self._database = database
+        self._digests = digests
         self._events = events
         self._accounts = accounts
         self._streams = streams
@@ -102,9 +105,8 @@ class PrivacyManager:
         records = PersonalRecordRepository(work.session)
         files = tuple(records.list_recording_files(account.id))
         streams = self._delete_streams(work, account)
-        work.login_throttle.clear(
-            [login_key(account.username.lower()), login_key(account.email.lower())]
-        )
+        logins = (account.username.lower(), account.email.lower())
+        work.login_throttle.clear([self._digests.of_login(login) for login in logins])
         self._accounts.delete(work, account)
         records.delete_unlinked(account.id)
         work.subject_keys.drop_snapshots(account.public_id)

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 from rootstream_db.errors import CacheUnavailableError, RateLimitedError
 from rootstream_db.models import RiskLevel, SecurityEvent, SecurityEventKind, User
-from rootstream_db.services.accounts.lockout import login_key
 from rootstream_db.services.accounts.rules import check_ip_address
 from rootstream_db.services.rate_limits import Block, Limit, WhenDown
 from rootstream_db.services.security_events import rules
@@ -27,6 +26,7 @@ from rootstream_db.services.security_events.values import (
 )
 
 if TYPE_CHECKING:
+    from rootstream_db.security.login_digests import LoginDigests
     from rootstream_db.services.accounts.watch import LoginAttempt
     from rootstream_db.services.rate_limits import RateLimiter
     from rootstream_db.settings import DetectionSettings
@@ -48,13 +48,19 @@ class LoginMonitor:
     Args:
         monitor: where events are recorded.
         limits: what slows networks down.
+        digests: what logins are recorded by.
         settings: when something is noticed.
     """
 
     def __init__(
-        self, monitor: SecurityMonitor, limits: RateLimiter, settings: DetectionSettings
+        self,
+        monitor: SecurityMonitor,
+        limits: RateLimiter,
+        digests: LoginDigests,
+        settings: DetectionSettings,
     ) -> None:
         self._monitor = monitor
+        self._digests = digests
         self._limits = limits
         self._settings = settings
         self._limit = login_limit(settings)
@@ -103,7 +109,7 @@ class LoginMonitor:
         self, attempt: LoginAttempt, *, user_id: int | None, locked_for: timedelta | None
     ) -> None:
         """Record a refused login and conclude what the network is doing."""
-        report = _report(attempt, SecurityEventKind.LOGIN_FAILED, user_id)
+        report = self._report(attempt, SecurityEventKind.LOGIN_FAILED, user_id)
 
         def write(work: UnitOfWork) -> list[Finding]:
             work.security_events.add(event_of(report, work.now))
@@ -117,7 +123,7 @@ class LoginMonitor:
 
     def succeeded(self, work: UnitOfWork, attempt: LoginAttempt, user: User) -> None:
         """Record a good login once it is committed, and look whether its owner could make it."""
-        report = _report(attempt, SecurityEventKind.LOGIN_SUCCEEDED, user.id)
+        report = self._report(attempt, SecurityEventKind.LOGIN_SUCCEEDED, user.id)
         work.after_commit(lambda: self._admitted(attempt, report, user.id), name="record the login")
 
     def _admitted(self, attempt: LoginAttempt, report: Report, user_id: int) -> None:
@@ -175,6 +181,17 @@ class LoginMonitor:
         except CacheUnavailableError as error:
             _logger.warning("a network that attacks logins was not blocked: %s", error)
 
+    def _report(
+        self, attempt: LoginAttempt, kind: SecurityEventKind, user_id: int | None
+    ) -> Report:
+        return Report(
+            kind=kind,
+            user_id=user_id,
+            login_hash=self._digests.of_login(attempt.login),
+            ip_address=attempt.ip_address,
+            user_agent=attempt.user_agent,
+        )
+
     def _place(self, ip_address: str | None) -> GeoPoint | None:
         if self._locate is None or ip_address is None:
             return None
@@ -198,16 +215,6 @@ def login_limit(settings: DetectionSettings) -> Limit:
             longest=settings.block_max,
         ),
         when_down=WhenDown.LOCAL,
-    )
-
-
-def _report(attempt: LoginAttempt, kind: SecurityEventKind, user_id: int | None) -> Report:
-    return Report(
-        kind=kind,
-        user_id=user_id,
-        login_hash=login_key(attempt.login),
-        ip_address=attempt.ip_address,
-        user_agent=attempt.user_agent,
     )
 
 

@@ -9,9 +9,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from rootstream_db.errors import TooManyAttemptsError
+from rootstream_db.security.login_digests import LoginDigests
+from rootstream_db.security.token_mint import TokenMint
 from rootstream_db.services.accounts.lockout import LoginLockout, lock_duration
 from rootstream_db.settings import AccountSettings
 
+DIGESTS = LoginDigests(TokenMint({1: bytes(32)}))
 SETTINGS = AccountSettings(
     lockout_failures=3,
     lockout_window=timedelta(seconds=60),
@@ -59,7 +62,7 @@ class Model:
 )
 @given(steps)
 def test_the_throttle_does_what_its_rules_say(database, clock, history):
-    lockout, login = LoginLockout(database, SETTINGS), uuid.uuid4().hex
+    lockout, login = LoginLockout(database, DIGESTS, SETTINGS), uuid.uuid4().hex
     model = Model(clock())
     for step in history:
         if step == "clear":

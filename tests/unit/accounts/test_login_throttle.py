@@ -9,7 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rootstream_db.services.accounts.lockout import lock_duration, login_key
+from rootstream_db.security.login_digests import LoginDigests
+from rootstream_db.security.token_mint import TokenMint
+from rootstream_db.services.accounts.lockout import lock_duration
 from rootstream_db.settings import AccountSettings
 
 DEFAULTS = AccountSettings()
@@ -41,5 +43,14 @@ def test_a_lock_never_shrinks_nor_passes_the_longest(failures, limit, base, long
     assert (lock or timedelta(0)) <= (next_lock or timedelta(0)) <= longest
 
 
-def test_a_login_is_counted_under_its_sha256():
-    assert hashlib.sha256(b"alice").digest() == login_key("alice")
+def test_who_reads_the_digest_of_a_login_cannot_try_what_it_is_of():
+    mint, other = TokenMint({1: b"p" * 32}), TokenMint({1: b"q" * 32})
+    digest = LoginDigests(mint).of_login("alice")
+    assert digest == LoginDigests(mint).of_login("alice")
+    assert 32 == len(digest)
+    plain = hashlib.sha256(b"alice").digest()
+    assert 4 == len({digest, plain, LoginDigests(other).of_login("alice"), digest_of_device(mint)})
+
+
+def digest_of_device(mint):
+    return LoginDigests(mint).of_device(b"alice")
