@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from functools import partial
 
-from rootstream_db import RootStream
 from scripts.benchmarks.events import aggregates, appends, reading, verifying, writers
 from scripts.benchmarks.events.scale import FULL, QUICK, Scale
-from scripts.benchmarks.machine import describe
-from scripts.benchmarks.report import Report
+from scripts.benchmarks.parts import run_parts
 
 __all__ = ["FULL", "PARTS", "QUICK", "Scale", "run"]
 
@@ -20,18 +18,5 @@ PARTS = {
     "verify": verifying.measure,
 }
 
-
-def run(
-    rootstream: RootStream,
-    scale: Scale,
-    *,
-    parts: Sequence[str] | None = None,
-    say: Callable[[str], None],
-) -> Report:
-    """Measure every part, or those named, one after the other."""
-    report = Report(describe(rootstream))
-    for name, measure in PARTS.items():
-        if parts is None or name in parts:
-            say(f"bench: {name} …")
-            measure(rootstream, scale, report)
-    return report
+run = partial(run_parts, PARTS)
+"""Measure every part, or those named: ``run(rootstream, scale, parts=…, say=…)``."""
