@@ -8,6 +8,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
 from rootstream_db.errors import TooManyAttemptsError
+from rootstream_db.security.lock_times import doubling_lock
 
 if TYPE_CHECKING:
     from rootstream_db.database import Database
@@ -22,11 +23,12 @@ def lock_duration(failures: int, settings: AccountSettings) -> timedelta | None:
 
     The first lock lasts ``lockout_base``; every further failure doubles it up to ``lockout_max``.
     """
-    if failures < settings.lockout_failures:
-        return None
-    doublings = min(failures - settings.lockout_failures, 64)
-    seconds = settings.lockout_base.total_seconds() * 2.0**doublings
-    return timedelta(seconds=min(seconds, settings.lockout_max.total_seconds()))
+    return doubling_lock(
+        failures,
+        allowed=settings.lockout_failures,
+        base=settings.lockout_base,
+        longest=settings.lockout_max,
+    )
 
 
 class LoginLockout:

@@ -16,6 +16,7 @@ from rootstream_db.audit import current_audit_context
 from rootstream_db.errors import FactorDisabledError, TooManyAttemptsError
 from rootstream_db.models.mfa import MfaAttemptMethod, MfaOutcome, MfaThrottle
 from rootstream_db.models.security_events import SecurityEventKind
+from rootstream_db.security.lock_times import doubling_lock
 from rootstream_db.services.accounts.journal import AGGREGATE
 from rootstream_db.services.security_events.values import Report
 
@@ -36,11 +37,12 @@ def lock_duration(failures: int, settings: MfaSettings) -> timedelta | None:
 
     The first lock lasts ``lockout_base``; every further failure doubles it up to ``lockout_max``.
     """
-    if failures < settings.free_attempts:
-        return None
-    doublings = min(failures - settings.free_attempts, 64)
-    seconds = settings.lockout_base.total_seconds() * 2.0**doublings
-    return timedelta(seconds=min(seconds, settings.lockout_max.total_seconds()))
+    return doubling_lock(
+        failures,
+        allowed=settings.free_attempts,
+        base=settings.lockout_base,
+        longest=settings.lockout_max,
+    )
 
 
 class AttemptLedger:
