@@ -35,6 +35,7 @@ from rootstream_db.models.event_archive import (
     EventArchiveUser,
 )
 from rootstream_db.models.events import EventCommit, EventLog
+from rootstream_db.repositories.event_proofs import HASHED
 from rootstream_db.repositories.events import DEFAULT_LOG
 
 
@@ -111,24 +112,8 @@ def _microseconds(moment: ColumnElement[datetime]) -> ColumnElement[int]:
 # What the function event_row_hash makes its digest of. Each line is held against the stored digest
 # before it goes into a file, so that a difference between the two could lose nothing.
 _LINE: Final = cast(
-    func.json_build_array(
-        _LOG.log_id,
-        _LOG.position,
-        _LOG.event_id,
-        _LOG.aggregate_type,
-        _LOG.aggregate_id,
-        _LOG.version,
-        _LOG.event_type,
-        _LOG.schema_version,
-        _LOG.data,
-        _LOG.metadata,
-        _LOG.user_id,
-        _LOG.subject_id,
-        _LOG.correlation_id,
-        _LOG.causation_id,
-        _microseconds(_LOG.occurred_at),
-        _microseconds(_LOG.recorded_at),
-    ),
+    # The last two are moments, which the hash has as microseconds.
+    func.json_build_array(*HASHED[:-2], *map(_microseconds, HASHED[-2:])),
     Text,
 )
 

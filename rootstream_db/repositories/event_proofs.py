@@ -53,7 +53,7 @@ _LOG: Final = EventLog.__table__.c
 _COMMIT: Final = EventCommit.__table__.c
 
 # In the order of the parameters of the function event_row_hash.
-_HASHED: Final = (
+HASHED: Final = (
     _LOG.log_id,
     _LOG.position,
     _LOG.event_id,
@@ -71,12 +71,13 @@ _HASHED: Final = (
     _LOG.occurred_at,
     _LOG.recorded_at,
 )
+"""Columns of the log that the hash of a row is made of."""
 
 _ROWS: Final = select(
     _LOG.position,
     _LOG.row_hash,
     _LOG.recorded_at,
-    _LOG.row_hash == func.event_row_hash(*_HASHED),
+    _LOG.row_hash == func.event_row_hash(*HASHED),
 ).where(_LOG.log_id == DEFAULT_LOG)
 
 _LINKS: Final = select(
